@@ -30,7 +30,7 @@ from second_moments import moments_of
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import as_stored
-from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, collect_importance, read_documents, split_texts, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, read_documents, split_texts, standard_error
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
@@ -127,11 +127,13 @@ def main() -> None:
     named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
     blocks = [form for form in named if isinstance(form, BlockFormat) and form.block > 1]
     names = in_layers(model, args.blocks, blocks)
+    moments = moments_of(model, names, calibration)
+    importance = {name: np.einsum("gcc->gc", of_tensor) / calibration.ids.size for name, of_tensor in moments.items()}
     bench = Bench(
         model,
         calibration,
-        collect_importance(model, calibration, progress=Silent()),
-        moments_of(model, names, calibration),
+        importance,
+        moments,
         Reference(model, held_out, scratch=args.out, progress=Silent()),
         names,
         args.out,

@@ -8,7 +8,7 @@ A size is the bytes of the mix that names it, or a budget. Lanes for each:
     llama.cpp X     mixes of llama.cpp's quantizer with the importance matrix of the calibration text: the --rivals largest that are no larger
     target size     `--method llama-quantize`, in the place of llama.cpp's proposed target size, with libggml's quantizers
     plain           our plan with libggml's quantizers, --evaluations plans measured
-    obs             our plan of the same run with --ship-codec obs; with --one-candidate, obs rounds the plan of `plain` and no other candidate
+    obs             our plan of the same run with --ship-codec obs; with --one-candidate, the best plan of the search is the only candidate of both
 
 The best rival is the one of the least divergence among the mixes and `target size`. Divergence from the original and agreement of the most likely
 token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next token. Differences are
@@ -91,7 +91,7 @@ def contexts_of(bench: LoadedRun, original: Path, n: int) -> Contexts:
 
 @dataclass(frozen=True)
 class Effort:
-    """Plans that a search measures, whether obs rounds one candidate alone, mixes of llama.cpp at a size, and contexts."""
+    """Plans that a search measures, whether its best is the only candidate, mixes of llama.cpp at a size, and contexts."""
 
     evaluations: int
     one_candidate: bool
@@ -103,15 +103,15 @@ def ours(settings: Settings, size: Budget, out: Path, effort: Effort) -> dict[st
     """Build the files of our lanes for a size, and return them by lane; those that are there already stay."""
     files = {lane: out / "files" / f"{size.text} {lane}.gguf" for lane in (TARGET_SIZE, PLAIN, OBS)}
     files[PLAIN].parent.mkdir(exist_ok=True)
-    auto = Search(method_named("auto"), evaluations=effort.evaluations)
+    auto = Search(method_named("auto"), evaluations=effort.evaluations, as_published=effort.one_candidate)
     if not files[TARGET_SIZE].exists():
         by = Search(method_named(RIVAL_METHOD), evaluations=1, as_published=True)
         fit(settings, size, out / "target-size", by=by, progress=Silent()).model.rename(files[TARGET_SIZE])
     if not files[PLAIN].exists():
         fit(settings, size, out / "run", by=auto, progress=Silent()).model.rename(files[PLAIN])
     if not files[OBS].exists() and effort.one_candidate:
-        shipping, by = replace(settings, ship_codec="obs"), replace(auto, as_published=True)
-        fit(shipping, size, out / "run", by=by, progress=Silent()).model.rename(files[OBS])
+        shipping = replace(settings, ship_codec="obs")
+        fit(shipping, size, out / "run", by=auto, progress=Silent()).model.rename(files[OBS])
     elif not files[OBS].exists():
         build(plan(open_run(out / "run"), size, ship_codec="obs", progress=Silent())[0], files[OBS])
     return files
@@ -195,7 +195,9 @@ def main() -> None:
     parser.add_argument("--ask", action="store_true", help="write what the quantizer of llama.cpp is given, and stop")
     parser.add_argument("--sizes", default="", help="mixes whose bytes are the sizes, and budgets, separated by commas (default: all mixes)")
     parser.add_argument("--evaluations", type=int, default=16, help="plans that a search may measure (default: %(default)s)")
-    parser.add_argument("--one-candidate", action="store_true", help="round by obs what the search found, not every candidate")
+    parser.add_argument(
+        "--one-candidate", action="store_true", help="ship the best plan of the search, no optimum of the table or uniform allocation"
+    )
     parser.add_argument("--rivals", type=int, default=3, help="mixes of llama.cpp at each size (default: %(default)s)")
     parser.add_argument("--contexts", type=int, default=256, help="held-out contexts (default: %(default)s)")
     parser.add_argument("--formats", default="", help="of our plans, separated by commas (default: all)")

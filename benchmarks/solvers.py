@@ -1,5 +1,7 @@
 """Time the strategies that solve a table, and bound their gap: on the space of a language model, and on a thousand to a million units.
 
+    python benchmarks/solvers.py --native-7b --without-highs --repeats 1 --bits 1.5 2 3 4     # masks, n of m and low rank beside bits
+
 Without `--units`: seconds, states and gap of the exact solver and the hull on the shapes of a small language model, and HiGHS in the same run.
 With `--units`: every strategy on rows of matrices in eight formats, each case in a fresh process, with its peak memory and its gap to the bound.
 """
@@ -16,9 +18,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bitwright.engines import LLAMA_CPP
+from bitwright.engines import LLAMA_CPP, NATIVE
 from bitwright.search import Solution, demote, hull, promote, solve, solve_in_buckets, solve_lagrangian, solve_with_rows
-from bitwright.spaces import BlockFormat, Space, Tensor, Unit
+from bitwright.spaces import NATIVE_FORMATS, BlockFormat, Space, Tensor, Unit
 
 MATRICES = (("q", 576, 576), ("k", 192, 576), ("v", 192, 576), ("o", 576, 576), ("gate", 1536, 576), ("up", 1536, 576), ("down", 576, 1536))
 
@@ -30,6 +32,16 @@ def model(n_layers: int, n_experts: int, *, blocks_of_256: bool) -> Space:
     tensors = (Tensor(name, (n * row // 256, 256) if blocks_of_256 else (n, row), "F16") for name, n, row in shapes)
     units = tuple(Unit(tensor.name, -1, "matrix", (tensor,)) for tensor in tensors)
     return LLAMA_CPP.space(units, menu=(), fixed_bytes=1_800_000, n_weights=sum(unit.n_weights for unit in units))
+
+
+def seven_billion() -> Space:
+    """The shapes of a Llama of 7 billion weights, each matrix in any of the formats of native: integers, masks, n of m, one bit, low rank."""
+    width, hidden = 4096, 11008
+    matrices = [(name, width, width) for name in "qkvo"] + [("gate", hidden, width), ("up", hidden, width), ("down", width, hidden)]
+    shapes = [("token_embd", 32000, width), ("output", 32000, width), *((f"{i}.{name}", n, row) for i in range(32) for name, n, row in matrices)]
+    units = tuple(Unit(name, -1, "matrix", (Tensor(name, (n, row), "BF16"),)) for name, n, row in shapes)
+    menu = tuple(form.name for form in NATIVE_FORMATS)
+    return NATIVE.space(units, menu=menu, fixed_bytes=1_800_000, n_weights=sum(unit.n_weights for unit in units))
 
 
 def divergences(space: Space, seed: int) -> np.ndarray:
@@ -159,6 +171,7 @@ def main() -> None:
     parser.add_argument("--limit-seconds", type=float, default=300.0, help="for each case of --units (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=30, help="blocks of the model (default: %(default)s)")
     parser.add_argument("--experts", type=int, default=1, help="copies of the larger matrices of each block (default: %(default)s)")
+    parser.add_argument("--native-7b", action="store_true", help="shapes of 7 billion weights, in all formats of native")
     parser.add_argument("--blocks-of-256", action="store_true", help="shape rows so that every unit is offered all 22 formats")
     parser.add_argument("--bits", type=float, nargs="+", default=[4.2, 4.6, 5.0, 5.3, 5.5, 6.0, 7.0, 9.0], help="budgets in bits per weight")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic divergences (default: %(default)s)")
@@ -172,7 +185,7 @@ def main() -> None:
     elif args.units:
         print_growth(sorted(args.units), bits=args.bits[0], seed=args.seed, limit_seconds=args.limit_seconds)
     else:
-        space = model(args.layers, args.experts, blocks_of_256=args.blocks_of_256)
+        space = seven_billion() if args.native_7b else model(args.layers, args.experts, blocks_of_256=args.blocks_of_256)
         print_model(space, bits=args.bits, seed=args.seed, repeats=args.repeats, solvers=() if args.without_highs else ("HiGHS",))
 
 

@@ -76,15 +76,16 @@ def at_operating_point(lab: Lab, kinds: dict[str, tuple[str, ...]], at: Choice, 
 
 
 def against(found: NDArray[np.float64], base: NDArray[np.float64]) -> str:
-    """Divergences by sequence, over those of bits alone, and the paired difference with its standard error."""
+    """Divergences by sequence over those of bits alone, and the paired difference with its standard error."""
     change = found - base
-    return f"{found.mean():>9.4f}  ×{found.mean() / base.mean():.3f}  {change.mean():+.4f} ± {standard_error(change):.4f}"
+    return f"  ×{found.mean() / base.mean():.3f}  {change.mean():+.4f} ± {standard_error(change):.4f}"
 
 
 def chosen(measured: dict[str, Measurement], base: str) -> str:
     """The plan that is best by every other sequence, and its divergence on those between them, over that of `base`."""
     name = min(measured, key=lambda name: float(measured[name].by_sequence[::2, 0].mean()))
-    return f"{against(measured[name].by_sequence[1::2, 0], measured[base].by_sequence[1::2, 0])}  {name}"
+    found = measured[name].by_sequence[1::2, 0]
+    return f"{found.mean():>9.4f} ± {standard_error(found):.4f}{against(found, measured[base].by_sequence[1::2, 0])}  {name}"
 
 
 def shares(lab: Lab, choice: Choice, part_of: Callable[[Unit], str]) -> list[str]:
@@ -132,8 +133,8 @@ def compare(labs: dict[str, Lab], bits: float, n_evaluations: int) -> None:
     if alone is None:
         print("  bits alone have no plan this small")
     for name, found in measured.items():
-        told = against(found.by_sequence[:, 0], measured[KINDS[0]].by_sequence[:, 0]) if alone is not None else f"{found.nats_per_token:>9.4f}"
-        print(f"  {name:<16}{told}" + (f"  ± {found.standard_error:.4f}" if name in (KINDS[0], "all") else ""))
+        told = "" if alone is None else against(found.by_sequence[:, 0], measured[KINDS[0]].by_sequence[:, 0])
+        print(f"  {name:<16}{found.nats_per_token:>9.4f} ± {found.standard_error:.4f}{told}")
     if alone is not None:
         print(f"  {'chosen':<16}{chosen(measured, KINDS[0])}", flush=True)
     if "all" in choices:

@@ -1,8 +1,8 @@
 """Compare formats alone with formats and structure at equal limits, in files that llama.cpp loads.
 
-For each budget (`--budgets`) and each memory (`--memories`, with `--context`) two fits with the same texts and effort: of formats alone, and with
-`--structure`. The second offers heads and channels in the order of what they give, and ships formats alone where these measure better. Of a budget
-below the smallest file of formats, only the second is possible. Figures are divergences from the original on held-out text, of what was written.
+For each budget (`--budgets`) and each memory (`--memories`, with `--context` and `--parallel`) a fit with `--structure`, which searches formats alone
+first and measures both on the same held-out text. Of a limit below the smallest file of formats there is only the second. Figures are divergences
+from the original, of what would be written; `as cut` is that of the structure before what is left was refitted.
 
     python benchmarks/structure.py MODEL --budgets 5bpw,4bpw,3.5bpw --structure all --out FOLDER
 
@@ -10,18 +10,16 @@ Fits of all limits share their measurements in the folder, and are continued whe
 """
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import bitwright as bw
 from bitwright.errors import BudgetError
-from bitwright.pipeline import Memory, Search, Settings, cache_types, method_named, settings_for_limit, structure_kinds
+from bitwright.pipeline import Memory, Search, Settings, asked_structure, cache_types, method_named, settings_for_limit
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory
-from bitwright.pipeline.verbs import Fitted
 from bitwright.report import StructureNote
 
-_HEADINGS = "| limit | formats alone: MB | nats/token | with structure: MB | nats/token | difference, paired | offered |\n" + 7 * "|---" + "|"
+_HEADINGS = "| limit | formats alone: MB | nats/token | with structure: MB | as cut | nats/token | difference, paired | kept |\n" + 8 * "|---" + "|"
 
 
 @dataclass(frozen=True)
@@ -32,35 +30,28 @@ class Bench:
     by: Search
     out: Path
 
-    def fitted(self, limit: BudgetOrMemory, structure: str) -> Fitted | None:
-        """Return the fit within a limit, None where no choice is."""
-        settings = settings_for_limit(replace(self.settings, structure=structure_kinds(structure)), limit)
+    def row(self, limit: BudgetOrMemory) -> str:
+        """Return a limit's row of the table."""
         try:
-            return bw.fit(settings, limit, self.out / (structure.replace(",", "+") or "formats-alone"), by=self.by)
+            fitted = bw.fit(settings_for_limit(self.settings, limit), limit, self.out, by=self.by)
         except BudgetError:
-            return None
+            return f"| {limit.text} |{7 * ' none |'}"
+        note, plan = fitted.summary.structure, fitted.plan
+        if note and note.kept:
+            return f"| {limit.text} | {_row(note)}"
+        return (
+            f"| {limit.text} | {plan.size_bytes / 1e6:.3f} | {plan.divergence.nats_per_token:.4f} |{4 * ' – |'} all: nothing taken away was better |"
+        )
 
 
-def rows(bench: Bench, limits: list[BudgetOrMemory], structure: str) -> Iterator[str]:
-    """Yield a row of the table for each limit."""
-    for limit in limits:
-        alone, offered = bench.fitted(limit, ""), bench.fitted(limit, structure)
-        note = offered.summary.structure if offered else None
-        kept = note.kept if note and note.kept else "nothing better"
-        yield f"| {limit.text} | {_figures(alone)} | {_figures(offered)} | {_difference(note)} | {kept} |"
-
-
-def _figures(fitted: Fitted | None) -> str:
-    if fitted is None:
-        return "none | "
-    found = fitted.plan.divergence
-    return f"{fitted.plan.size_bytes / 1e6:.3f} | {found.nats_per_token:.4f} ± {found.standard_error:.4f}"
-
-
-def _difference(note: StructureNote | None) -> str:
-    if note is None or note.difference is None:
-        return "–"
-    return f"{note.difference[0]:+.4f} ± {note.difference[1]:.4f}, {'ships' if note.won else 'does not ship'}"
+def _row(note: StructureNote) -> str:
+    alone = "none | " if note.alone_nats is None or note.alone_bytes is None else f"{note.alone_bytes / 1e6:.3f} | {note.alone_nats:.4f}"
+    difference = (
+        "–" if note.difference is None else f"{note.difference[0]:+.4f} ± {note.difference[1]:.4f}, {'ships' if note.won else 'does not ship'}"
+    )
+    as_cut = "–" if note.as_cut is None else f"{note.as_cut:.4f}"
+    found = f"{note.nats_per_token:.4f} ± {note.standard_error:.4f}"
+    return f"{alone} | {note.size_bytes / 1e6:.3f} | {as_cut} | {found} | {difference} | {note.kept} |"
 
 
 def main() -> None:
@@ -82,6 +73,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
     said = parser.parse_args()
+    kinds, method = asked_structure(said.structure)
     settings = Settings(
         said.model,
         formats=tuple(said.formats.upper().split(",")) if said.formats else (),
@@ -90,14 +82,16 @@ def main() -> None:
         n_calibration=said.n_calibration,
         n_held_out=said.n_held_out,
         sequence_length=said.length,
+        structure=kinds,
+        structure_method=method,
     )
     limits: list[BudgetOrMemory] = [bw.parse_budget(text) for text in said.budgets.split(",") if text]
     types = cache_types(said.cache_types)
     limits += [Memory(bw.parse_budget(text), said.context, said.parallel, types) for text in said.memories.split(",") if text]
     bench = Bench(settings, Search(method_named("auto"), evaluations=said.evaluations), said.out)
     print(_HEADINGS)
-    for row in rows(bench, limits, said.structure):
-        print(row, flush=True)
+    for limit in limits:
+        print(bench.row(limit), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tests.made_once import made_once, shared_folder
 from tests.trained_mixture import trained_mixture
 
 # a property is not faulty for being slow on a machine that others share; whether examples are drawn at random is the environment's to say (CI)
-settings.register_profile("no deadline", settings.default, deadline=None)
+settings.register_profile("no deadline", settings.default, deadline=None, max_examples=50)
 settings.load_profile("no deadline")
 
 

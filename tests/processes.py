@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["bitwright.pipeline", "bitwright.objectives", "tests.work"])
+_models = [f"transformers.models.{name}.modeling_{name}" for name in ("llama", "mixtral")]  # transformers imports them with the first model
+_forks.set_forkserver_preload(["bitwright.pipeline", "bitwright.objectives", "tests.work", *_models])
 
 
 class Work(Protocol):

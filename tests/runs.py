@@ -8,6 +8,9 @@ from typing import Any
 
 import bitwright as bw
 
+#: the search that measures nothing: what is found is the table's optimum
+UNSEARCHED = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=0)
+
 
 def small(model: Path | str, **other: Any) -> bw.Settings:
     """A search over few and short sequences."""

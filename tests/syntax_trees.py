@@ -40,8 +40,9 @@ def imported_names(tree: ast.AST) -> tuple[tuple[int, str, tuple[str, ...]], ...
     return tuple(found)
 
 
-def imported_files(root: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and file within the package of everything of the package that is imported.
+@cache
+def imported_files(root: Path, tree: ast.AST) -> tuple[tuple[int, str], ...]:
+    """Line and file within the package of everything of the package that is imported, looked up once for all rules.
 
     `from bitwright import cli` is `cli.py`, but a name that a room's `__init__.py` shows is the room's, also where a file bears it.
     """
@@ -58,10 +59,12 @@ def imported_files(root: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
         shown = {shown for _, _, names in imported_names(parsed((root / PACKAGE / source).read_text("utf-8"))) for shown in names}
         return source if name in shown else file_of(f"{module}.{name}") or source
 
+    found: list[tuple[int, str]] = []
     for line, module, names in imported_names(tree):
         if module.split(".")[0] == PACKAGE:
-            found = {file_of_name(module, name) for name in names} or {file_of(module)}
-            yield from ((line, file) for file in sorted(filter(None, found)))
+            files = {file_of_name(module, name) for name in names} or {file_of(module)}
+            found += [(line, file) for file in sorted(filter(None, files))]
+    return tuple(found)
 
 
 def committed(root: Path) -> list[Path]:

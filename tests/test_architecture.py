@@ -233,7 +233,8 @@ def no_machine_paths(root: Path) -> Breaches:
     """Committed files know no folders of the machine they were written on."""
     for path in committed(root):
         raw = path.read_bytes()
-        for number, line in enumerate(raw.decode("utf-8", errors="replace").splitlines() if b"\0" not in raw else (), start=1):
+        text = raw.decode("utf-8", errors="replace") if b"\0" not in raw else ""
+        for number, line in enumerate(text.splitlines() if MACHINE_PATH.search(text) else (), start=1):
             if found := MACHINE_PATH.search(line):
                 yield f"{path.relative_to(root).as_posix()}:{number}: a path of one machine, '{line[found.start() :][:30]}': make it relative"
 

@@ -6,6 +6,7 @@ import pytest
 
 import bitwright as bw
 from tests.commands import Cli
+from tests.runs import UNSEARCHED
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 def run(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines")
     settings = bw.Settings(str(gguf_256), formats=("Q8_0", "Q4_K"), n_calibration=2, n_held_out=2, sequence_length=16)
-    found = bw.pipeline.search(settings, folder / "run", n_points=2)
+    found = bw.pipeline.search(settings, folder / "run", n_points=2, by=UNSEARCHED)
     made, _ = bw.plan(found, bw.parse_budget("6bpw"))
     bw.pipeline.write_plan(made, folder / "plan.json")
     return folder

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax_trees import parsed
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("bitwright", "benchmarks", "examples", "tests")
 
@@ -56,7 +58,7 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
         f"{path.relative_to(ROOT).as_posix()}:{line}: '{text.splitlines()[0]}': begin with a verb (Return, Write) or with the thing itself"
         for folder in FOLDERS
         for path in sorted((ROOT / folder).rglob("*.py"))
-        for line, text in docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        for line, text in docstrings(parsed(path.read_text(encoding="utf-8")))
         if faulty(text)
     ]
     assert not told, "\n".join(["", *told])

@@ -64,7 +64,9 @@ def experts(
 
 def methods() -> None:
     """List the search methods: name, publication, and what differs from it here."""
-    out.print(bw.report.methods_table(tuple((m.name, m.source, m.differs) for m in bw.pipeline.METHODS)))
+    named = [(m.name, m.source, m.differs) for m in bw.pipeline.METHODS]
+    named += [(f"--structure {m.name}", m.source, m.differs) for m in bw.pipeline.STRUCTURE_METHODS]
+    out.print(bw.report.methods_table(tuple(named)))
 
 
 def proxies(

@@ -89,6 +89,7 @@ class RunOptions:
 
     def settings(self, *, cache_types: str = "f16", structure: str = "") -> "bw.Settings":
         """Return the settings of the run."""
+        kinds, method = bw.pipeline.asked_structure(structure)
         return bw.Settings(
             model=bw.pipeline.name_with(self.model, gguf=self.gguf, converter=self.converter),
             target=self.target,
@@ -114,7 +115,8 @@ class RunOptions:
             dtype=self.dtype,
             price_rows=self.price_rows,
             disk_limit_bytes=n_bytes(self.disk_limit, "The space for packed tensors"),
-            structure=bw.pipeline.structure_kinds(structure),
+            structure=kinds,
+            structure_method=method,
         )
 
 

@@ -91,7 +91,8 @@ Steps = Annotated[
         metavar="STEP",
         help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
         "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
-        "router-calibration:ridge=32 (in tokens). Default: those of the method, most have none.",
+        "router-calibration:ridge=32 (in tokens). For native heal, or heal:tokens=65536, which trains scales and low-rank pairs on the calibration "
+        "text. Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -172,7 +173,7 @@ Structure = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
-        "part), heads, layers, or all. Default: none. For llama.cpp.",
+        "part), heads, layers, or all; or a published method by name: shortgpt, deeper-layers, uniql. Default: none. For llama.cpp.",
         rich_help_panel=BUDGET,
     ),
 ]

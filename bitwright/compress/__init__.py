@@ -24,6 +24,7 @@ from bitwright.compress.in_place.narrowing import NarrowedWeights, narrowed_weig
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
+from bitwright.compress.in_place.trainable import TrainableMatrix, is_trainable
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.channels.channel_map import ChannelMap, ChannelScales, HeadRotations, channel_order
@@ -173,6 +174,7 @@ __all__ = [
     "Source",
     "StoredTensor",
     "SymmetricGrid",
+    "TrainableMatrix",
     "View",
     "WeightSwapper",
     "Weights",
@@ -209,6 +211,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "is_trainable",
     "junctions",
     "kept_energies",
     "layer_bytes",

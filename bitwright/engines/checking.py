@@ -14,6 +14,7 @@ from bitwright.spaces import Plan
 from bitwright.written_files import NOT_WRITTEN, RECORD, require_as_written, written
 
 N_CONTEXTS = 16
+_LENGTHS = 4
 _CONTEXT_TOKENS = 128  # the longest context; llama.cpp is opened with room for twice as many
 
 
@@ -43,6 +44,9 @@ def digest_row(path: Path) -> tuple[str, str, str]:
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
-    """Return `n` contexts of different lengths, none above 128, out of `sequences` `(n_sequences, length)`."""
-    length = min(sequences.shape[1], _CONTEXT_TOKENS)
-    return [sequences[i % len(sequences)][: max(2, length * (i % 8 + 1) // 8 - i // len(sequences))] for i in range(n)]
+    """Return `n` contexts, none above 128 tokens, out of `sequences` `(n_sequences, length)`: the first of them at four lengths each, or more where
+    there are few, so that a text is computed once for all of its contexts.
+    """
+    length, n_texts = min(sequences.shape[1], _CONTEXT_TOKENS), min(len(sequences), -(-n // _LENGTHS))
+    n_lengths = -(-n // n_texts)
+    return [sequences[i % n_texts][: max(2, length * (i // n_texts + 1) // n_lengths)] for i in range(n)]

@@ -2,5 +2,18 @@
 
 from bitwright.methods.by_name import METHOD_PARTS, METHODS, method_named
 from bitwright.methods.method import AUTO, PREDICTOR, Method, evenly_spaced_budgets
+from bitwright.methods.published_structures import STRUCTURE_METHODS, BlockSimilarity, asked_structure, structure_method
 
-__all__ = ["AUTO", "METHODS", "METHOD_PARTS", "PREDICTOR", "Method", "evenly_spaced_budgets", "method_named"]
+__all__ = [
+    "AUTO",
+    "METHODS",
+    "METHOD_PARTS",
+    "PREDICTOR",
+    "STRUCTURE_METHODS",
+    "BlockSimilarity",
+    "Method",
+    "asked_structure",
+    "evenly_spaced_budgets",
+    "method_named",
+    "structure_method",
+]

@@ -17,18 +17,17 @@ from bitwright.objectives.text.given import documents_of, given_texts, is_local
 from bitwright.objectives.text.importance import collect_importance
 from bitwright.objectives.text.moments import MomentsOfText, collect_moments
 from bitwright.objectives.text.routing import NO_ROUTING, RouterCall, Routing, added, cached_routing, hook_routers, routing_from, routing_key
+from bitwright.objectives.text.sampling import draw, sample_texts, sample_with_importance
 from bitwright.objectives.text.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.text.token_reader import TokenReader
 from bitwright.objectives.text.tokens import (
     Shape,
     Texts,
     Tokens,
-    draw,
     embedding_rows,
     long_sequences,
     require_first_token,
     require_known,
-    sample_texts,
     split_texts,
 )
 from bitwright.objectives.text.words import between_commas, is_file
@@ -94,6 +93,7 @@ __all__ = [
     "routing_from",
     "routing_key",
     "sample_texts",
+    "sample_with_importance",
     "split_texts",
     "standard_error",
     "tensor_read_shares",

@@ -49,5 +49,5 @@ class InThisProcess(Measuring):
 
     def measure(self, choices: Sequence[Choice], objectives: Sequence[TokenObjective], *, first: int, stop: int) -> list[NDArray[np.float64]]:
         """Compute the objectives in one pass for all choices."""
-        reference = self._reference.computed()  # before the weights are loaded
+        reference = self._reference.computed(first, stop)  # before the weights are loaded
         return reference.measure_each(self._model, objectives, [partial(self._load, choice) for choice in choices], first=first, stop=stop)

@@ -83,7 +83,13 @@ class Reference:
             values.append(loss.token_values(original, original, following[piece]))
         return loss.by_sequence(_at_positions(values, ids))
 
-    def computed(self) -> "Reference":
+    @property
+    def n_missing(self) -> int:
+        """Return the number of tokens whose predictions are not computed."""
+        starts = range(0, len(self.tokens.ids), self._at_once)
+        return sum(self.tokens.ids[start : start + self._at_once].size for start in starts if start not in self._losses)
+
+    def computed(self, first: int = 0, stop: int | None = None) -> "Reference":  # noqa: ARG002
         """Return itself; see `PendingReference.computed`."""
         return self
 
@@ -144,16 +150,19 @@ class Reference:
 
 
 class PendingReference:
-    """Reference on `tokens` that `compute` returns when it is first needed: never if everything asked for is stored."""
+    """Reference on `tokens` of which `compute` computes the sequences that are asked for first, and `complete` all others once they are asked for."""
 
-    def __init__(self, tokens: Tokens, compute: Callable[[], Reference]) -> None:
-        self.tokens, self._compute = tokens, compute
+    def __init__(self, tokens: Tokens, compute: Callable[[slice], Reference], complete: Callable[[Reference], None]) -> None:
+        self.tokens, self._compute, self._complete = tokens, compute, complete
         self._known: list[Reference] = []
 
-    def computed(self) -> Reference:
-        """Return the reference, computed the first time, which gives the model its original weights."""
+    def computed(self, first: int = 0, stop: int | None = None) -> Reference:
+        """Return the reference with the predictions on the sequences from `first` up to `stop`, which may give the model its original weights."""
+        stop = len(self.tokens.ids) if stop is None else stop
         if not self._known:
-            self._known.append(self._compute())
+            self._known.append(self._compute(slice(first, stop)))
+        elif not self._known[0].has(first, stop):
+            self._complete(self._known[0])
         return self._known[0]
 
     def discard(self) -> None:

@@ -3,7 +3,7 @@
 from bitwright.compress import name_with
 from bitwright.devices import read_device, read_devices
 from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named
-from bitwright.methods import METHODS, method_named
+from bitwright.methods import METHODS, STRUCTURE_METHODS, asked_structure, method_named
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.exchange import export, import_plan
@@ -25,10 +25,11 @@ from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
 from bitwright.pipeline.workers.cluster import Cluster, cluster_of
-from bitwright.spaces import cache_types, structure_kinds
+from bitwright.spaces import cache_types
 
 __all__ = [
     "METHODS",
+    "STRUCTURE_METHODS",
     "Cluster",
     "Conditions",
     "DevicePlan",
@@ -39,6 +40,7 @@ __all__ = [
     "Search",
     "Serving",
     "Settings",
+    "asked_structure",
     "build",
     "build_fleet",
     "cache_text",
@@ -86,7 +88,6 @@ __all__ = [
     "settings_for_limit",
     "settings_inputs",
     "smallest_plan",
-    "structure_kinds",
     "target_of",
     "text_comparison",
     "verify",

@@ -52,8 +52,10 @@ from bitwright.objectives import (
     is_mixture,
     routing_key,
     sample_texts,
+    sample_with_importance,
 )
 from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
+from bitwright.pipeline.calibration.sampled_importance import sampled_importance, store_sampled_importance
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED, REORDERED
 from bitwright.pipeline.settings import DTYPES, SELF, Settings
 from bitwright.pipeline.workers.bench import identity_of
@@ -132,8 +134,13 @@ class LoadedRun:
         name = self.settings.rounding
         if not needs_moments(name):
             return self.engine.codec(name, {})
-        codec = self.engine.codec(name, MomentsOfText(self.model, self.texts.calibration))
+        codec = self.engine.codec(name, self.moments)
         return DecodeOnlyCodec(codec, self.folder) if self.store.has_array(PACKED) else codec
+
+    @cached_property
+    def moments(self) -> MomentsOfText:
+        """Second moments of the inputs of every tensor on the calibration text, a few of which are kept at a time; see there."""
+        return MomentsOfText(self.model, self.texts.calibration)
 
     @cached_property
     def routing(self) -> Routing:
@@ -209,20 +216,26 @@ def referenced(loaded: LoadedRun, tokens: Tokens) -> Iterator[Reference]:
 def referenced_if_needed(loaded: LoadedRun, tokens: Tokens, restore: Callable[[], None]) -> Iterator[PendingReference]:
     """Compute the original's predictions on a text when they are first needed, after `restore` has given the model its original weights."""
 
-    def compute() -> Reference:
+    def compute(sequences: slice) -> Reference:
         restore()
-        return _reference(loaded, tokens)
+        return _reference(loaded, tokens, sequences)
 
-    pending = PendingReference(tokens, compute)
+    def complete(reference: Reference) -> None:
+        restore()
+        n_tokens = reference.n_missing
+        with timed(loaded.store, "reference", n_tokens), loaded.progress.stage("Computing the original's predictions", n_tokens) as advance:
+            reference.learn(loaded.model, 0, len(tokens.ids), advance)
+
+    pending = PendingReference(tokens, compute, complete)
     try:
         yield pending
     finally:
         pending.discard()
 
 
-def _reference(loaded: LoadedRun, tokens: Tokens) -> Reference:
-    with timed(loaded.store, "reference", tokens.n_tokens):
-        return Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
+def _reference(loaded: LoadedRun, tokens: Tokens, sequences: slice = slice(None)) -> Reference:
+    with timed(loaded.store, "reference", tokens.ids[sequences].size):
+        return Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress, sequences=sequences)
 
 
 @dataclass
@@ -243,10 +256,11 @@ def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[TimedTokens]:
 
 def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
     if not store.has_array("held-out tokens"):
-        texts = _calibration(settings, model, store=store, progress=progress)
+        texts, importance = _calibration(settings, model, store=store, progress=progress)
         if settings.held_out:
             other = _given_to(model, settings.held_out, settings.shape.all_held_out(), column=settings.text_column)
             texts = Texts(texts.calibration, other.held_out)
+        store_sampled_importance(store, importance)
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
             store.put_array(f"{name} tokens", tokens.ids)
@@ -259,17 +273,22 @@ def _stored_tokens(store: Store, name: str) -> Tokens:
     return Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text"))
 
 
-def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
-    """Return the calibration text, and held-out sequences from the part of it that is not calibrated on."""
+def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> tuple[Texts, dict[str, Floats]]:
+    """Return the calibration text, with held-out sequences from the part of it that is not calibrated on, and the importance matrix of a text that
+    the model writes alone, where its sampling shows it.
+    """
     shares = shares_in(settings.calibration)
+    if [share.name for share in shares] == [SELF]:
+        with timed(store, "sample", (settings.n_calibration + settings.n_held_out) * settings.sequence_length):
+            return sample_with_importance(model, settings.shape, seed=settings.seed, progress=progress)
     shapes = shares_of(shares, settings.shape)
     taken = [_taken(share, settings, model, shape=shape, store=store, progress=progress) for share, shape in zip(shares, shapes, strict=True)]
     if len(taken) == 1:
-        return taken[0]
+        return taken[0], {}
     parts = list(zip(shares, taken, strict=True))
     texts, origins = mixed(parts, counts=[shape.n_calibration for shape in shapes], seed=settings.seed)
     store_origins(store, shares, origins)
-    return texts
+    return texts, {}
 
 
 def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, store: Store, progress: Progress) -> Texts:
@@ -329,5 +348,7 @@ def _imatrix(loaded: LoadedRun) -> dict[str, Floats]:
 def _made_importance(loaded: LoadedRun) -> dict[str, Floats]:
     if loaded.settings.imatrix:
         return read_imatrix(Path(loaded.settings.imatrix), loaded.whole.tensors)
+    if found := sampled_importance(loaded.store, loaded.whole.tensors):
+        return found
     with timed(loaded.store, "imatrix", loaded.texts.calibration.n_tokens):
         return collect_importance(loaded.whole, loaded.texts.calibration, progress=loaded.progress)

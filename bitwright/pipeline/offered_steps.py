@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from bitwright.objectives import Measurement, standard_error
-from bitwright.pipeline.finishing.steps import calibrating
+from bitwright.pipeline.finishing.steps import later
 from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.plan_request import PlanRequest
 from bitwright.pipeline.planning.held_out import measure_shipped
@@ -16,7 +16,7 @@ from bitwright.spaces import Plan
 
 def without_moving(run: Run) -> Run:
     """Return the run without its steps that move channels, as its candidates are compared."""
-    return replace(run, settings=replace(run.settings, steps=calibrating(run.settings.steps)))
+    return replace(run, settings=replace(run.settings, steps=later(run.settings.steps)))
 
 
 def offer_steps(loaded: LoadedRun, request: PlanRequest, names: tuple[str, ...]) -> tuple[Plan, tuple[StepNote, ...]]:

@@ -13,7 +13,7 @@ from bitwright.errors import OutputError
 from bitwright.pipeline.calibration.mixture import shares_in
 from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REORDERED, REPORT, SHIPPED, STEPS, Run
 from bitwright.pipeline.settings import SELF, Settings
-from bitwright.spaces import Kept, Plan
+from bitwright.spaces import Healed, Kept, Plan
 from bitwright.whole_files import output_errors, remove_leftovers
 from bitwright.written_files import require_apart, require_replaceable
 
@@ -124,7 +124,7 @@ def plan_inputs(plan: Plan) -> list[Path]:
     """Return the files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
     refitted = [plan.structure.compensation.path] if plan.structure is not None and plan.structure.compensation is not None else []
-    files = (plan.importance.path, *codes, *(step.path for step in plan.steps), *refitted)
+    files = (plan.importance.path, *codes, *(step.path for step in plan.steps if not isinstance(step, Healed)), *refitted)
     return [*_model_paths(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
 
 

@@ -11,10 +11,12 @@ import torch
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError, shown
+from bitwright.methods import STRUCTURE_METHODS, structure_method
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
+from bitwright.pipeline.finishing.healing import Healing, require_healable
 from bitwright.pipeline.finishing.moved_channels import require_values_kept
-from bitwright.pipeline.finishing.steps import moving, require_once, step_named
+from bitwright.pipeline.finishing.steps import healing, moving, require_once, step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
@@ -61,7 +63,8 @@ class Settings:
     and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
     `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
     priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
-    `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away.
+    `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away,
+    and `structure_method` a published method by which they are, see `asked_structure`; empty for prices that are measured.
     """
 
     model: str
@@ -90,6 +93,7 @@ class Settings:
     price_rows: str = ""
     disk_limit_bytes: int = 0
     structure: tuple[StructureKind, ...] = ()
+    structure_method: str = ""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("", *DTYPES):
@@ -149,6 +153,8 @@ class Settings:
         for words in self.steps:
             step_named(words)
         require_once(self.steps)
+        if self.healing is not None:
+            require_healable(target=self.target, sampled=all(share.name == SELF for share in shares_in(self.calibration)))
         moved = moving(self.steps)
         if moved and not engine_named(self.target).moves_channels:
             engines = ", ".join(name for name, engine in ENGINES.items() if engine.moves_channels)
@@ -157,6 +163,13 @@ class Settings:
             require_values_kept(moved)
 
     def _require_structure(self) -> None:
+        method = structure_method(self.structure_method) if self.structure_method else None
+        if self.structure_method and (method is None or method.kinds != self.structure):
+            raise UserError(
+                f"A method that takes parts away comes with its kinds of structure; '{self.structure_method}' and "
+                f"{', '.join(self.structure) or 'none'} are not such a pair: take both from asked_structure, with one of "
+                f"{', '.join(known.name for known in STRUCTURE_METHODS)}."
+            )
         if self.structure and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):
             what = ", ".join(self.steps) or self.ship_codec or self.rounding
             raise UserError(f"With a structure, tensors ship as the search rounded them; {what} changes that: leave it or --structure out.")
@@ -185,6 +198,11 @@ class Settings:
     def ships_sequentially(self) -> bool:
         """True if the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
+
+    @property
+    def healing(self) -> Healing | None:
+        """The step that trains what is stored beside codes, None without it."""
+        return healing(self.steps)
 
     @property
     def requantizes(self) -> bool:
@@ -228,7 +246,7 @@ class Settings:
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
-            "structure": ", ".join(self.structure) or "whole",
+            "structure": (", ".join(self.structure) or "whole") + f" by {self.structure_method}" * bool(self.structure_method),
             "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
             "computed in": self.dtype or "the type of the device",

@@ -1,7 +1,7 @@
 """Offer of structure in a fit: the plan of formats alone, or of formats and structure where that measures better on held-out text."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_byt
     pairs = sorted(zip(search.measured(found), found, strict=True), key=lambda pair: pair[0].nats_per_token)
     if not pairs:
         if alone.plan is None:
-            raise BudgetError(f"A budget must hold a model with parts taken away; none of {size_bytes:,} bytes was found: name a larger budget.")
+            raise BudgetError(f"A limit must hold a model with parts taken away; none within {limit.text} was found: name a larger one.")
         return alone.plan, _NONE
     measurement, made = pairs[0]
     cut = replace(made, is_compensated=False).key
@@ -82,11 +82,10 @@ def _of_formats(measurement: Measurement, made: StructuredChoice) -> Measurement
 
 
 def _planned(search: StructuredSearch, made: StructuredChoice) -> PlannedStructure:
-    kept, ordered = made.structure, tuple(kind for kind in ORDERED_KINDS if kind in search.kinds)
+    kept, order = made.structure, search.loaded.order.digest
+    ordered = [kind for kind in ORDERED_KINDS if kind in search.kinds]
     refitted = search.refitted.planned(made.choice, kept) if made.is_compensated else None
-    return PlannedStructure(
-        head_groups=kept.head_groups, channels=kept.channels, ordered=ordered, order=search.loaded.order.digest, compensation=refitted
-    )
+    return PlannedStructure.model_validate({**asdict(kept), "ordered": ordered, "order": order, "compensation": refitted})
 
 
 def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole: Structure) -> StructureNote:
@@ -96,7 +95,9 @@ def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole:
         return StructureNote(kept, made.size_bytes, *values)
     paired = measurement.by_sequence[:, 0] - alone.measurement.by_sequence[:, 0]
     difference = float(np.mean(paired)), standard_error(paired)
-    return StructureNote(kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, difference=difference)
+    return StructureNote(
+        kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, alone_bytes=alone.plan.size_bytes, difference=difference
+    )
 
 
 def in_words(structure: Structure, whole: Structure) -> str:

@@ -24,7 +24,7 @@ from bitwright.pipeline.plan_request import request_plan
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions
 from bitwright.pipeline.planning.costs import named_costs
 from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
-from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed, with_finest_cache
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, counted_space, require_needed, with_finest_cache
 from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
@@ -40,7 +40,7 @@ from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import RunSummary, StepNote, StructureNote, write_page
 from bitwright.search import solve
-from bitwright.spaces import Budget, Choice, Plan, file_bytes
+from bitwright.spaces import Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
 
 PROMPT = "The capital of France is"
@@ -252,15 +252,17 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
 
 
 def _is_too_small(run: Run, limit: BudgetOrMemory) -> bool:
-    """Return whether a budget is below the smallest file of formats alone, which parts taken away may reach."""
-    return isinstance(limit, Budget) and run.space.total_bytes(run.space.smallest()) > limit.size_bytes(run.space.n_weights)
+    """Return whether a limit is below the smallest file of formats alone, or that and its cache, which parts taken away may reach."""
+    served, size_bytes = counted_space(run.space, limit, _original(run))
+    return served.total_bytes(served.smallest()) > size_bytes
 
 
 def _structured_alone(
     loaded: LoadedRun, run: Run, limit: BudgetOrMemory
 ) -> tuple[Plan, StructureNote | None, Callable[[], RunSummary], CandidateScores]:
-    """Return the best plan with a structure for a budget that no formats alone are within, its note, a function for the summary, and no scores."""
-    smallest, size_bytes = with_finest_cache(run).space.smallest(), require_needed(limit, _original(run), n_weights=run.space.n_weights)
+    """Return the best plan with a structure for a limit that no formats alone are within, its note, a function for the summary, and no scores."""
+    served, size_bytes = counted_space(run.space, limit, _original(run))
+    smallest = served.smallest()
     measure(loaded, run, [smallest])
     found, note = offer_structure(loaded, run, limit, size_bytes, Alone(smallest, run.measurements[tuple(smallest.tolist())], None))
     summarised = partial(summarise, run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
@@ -295,7 +297,7 @@ def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> None:
     original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
     require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
     space = with_cache_units(loaded, whole_space(loaded))
-    if loaded.settings.structure and isinstance(limit, Budget):
+    if loaded.settings.structure:
         return  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)

@@ -6,6 +6,7 @@ from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
+from bitwright.predictors.sensitivity.activations.similarity import block_cosines, span_distances
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
@@ -43,6 +44,7 @@ __all__ = [
     "Subject",
     "SubjectPart",
     "Validation",
+    "block_cosines",
     "cache_losses",
     "channel_energies",
     "completed",
@@ -68,6 +70,7 @@ __all__ = [
     "rows_wanted",
     "scores_of",
     "shapley_marginals",
+    "span_distances",
     "stored",
     "summed",
     "sums",

@@ -9,9 +9,9 @@ from bitwright.report.numerals import significant, size, with_error
 class StructureNote:
     """Plan with a structure against formats alone on held-out text, both in nats/token.
 
-    `kept` says what is kept. `difference` is that of the two, paired by sequence, with its standard error; `alone_nats` and it are None where no
-    formats alone are within the limit. `kept` is empty where no structure was worth measuring. `as_cut` are the nats/token before what is left was
-    refitted, None where it is as it was cut.
+    `kept` says what is kept. `difference` is that of the two, paired by sequence, with its standard error; `alone_nats`, `alone_bytes` and it are
+    None where no formats alone are within the limit. `kept` is empty where no structure was worth measuring. `as_cut` are the nats/token before what
+    is left was refitted, None where it is as it was cut.
     """
 
     kept: str
@@ -19,6 +19,7 @@ class StructureNote:
     nats_per_token: float
     standard_error: float
     alone_nats: float | None = None
+    alone_bytes: int | None = None
     difference: tuple[float, float] | None = None
     as_cut: float | None = None
 

@@ -16,7 +16,7 @@ from bitwright.search.solvers.tiers import tiered_within, two_tiers
 from bitwright.search.strategies.amq import Rounds, clustered, predicted_front
 from bitwright.search.strategies.auto import auto, auto_front
 from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
-from bitwright.search.strategies.evolution import evopress, quantization
+from bitwright.search.strategies.evolution import evopress, quantization, sparsity
 from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
 from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
@@ -97,6 +97,7 @@ __all__ = [
     "solve_lagrangian",
     "solve_quadratic",
     "solve_with_rows",
+    "sparsity",
     "spdy_search",
     "spread",
     "starting",

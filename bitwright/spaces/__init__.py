@@ -47,6 +47,7 @@ from bitwright.spaces.patterns import Patterns
 from bitwright.spaces.plan import (
     CalibratedRouters,
     Compensation,
+    Healed,
     ImportanceFile,
     Kept,
     MovedChannels,
@@ -103,6 +104,7 @@ __all__ = [
     "DroppedExpert",
     "Format",
     "Fused",
+    "Healed",
     "ImportanceFile",
     "IntegerFormat",
     "Kept",

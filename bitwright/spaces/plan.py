@@ -101,7 +101,14 @@ class MovedChannels(_Record):
     sha256: str
 
 
-PlannedStep = Annotated[CalibratedRouters | MovedChannels, Field(discriminator="step")]
+class Healed(_Record):
+    """Healing: scales, minima and low-rank pairs trained on `tokens` tokens of the calibration text; the plan's codes are those after it."""
+
+    step: Literal["heal"] = "heal"
+    tokens: int = Field(gt=0)
+
+
+PlannedStep = Annotated[CalibratedRouters | MovedChannels | Healed, Field(discriminator="step")]
 
 
 class PlannedCache(_Record):

@@ -96,5 +96,8 @@ def structure_kinds(text: str) -> tuple[StructureKind, ...]:
     words = [word.strip().lower() for word in text.split(",") if word.strip()]
     wrong = next((word for word in words if word not in (*STRUCTURE_KINDS, "all")), "")
     if wrong:
-        raise UserError(f"Structure is one of {', '.join(STRUCTURE_KINDS)}, or all; '{wrong}' is none of them: choose among those.")
+        raise UserError(
+            f"Structure is one of {', '.join(STRUCTURE_KINDS)}, or all, or the name of one method; '{wrong}' is none of them: choose among those, or "
+            "see docs/structure.md for the methods."
+        )
     return tuple(kind for kind in STRUCTURE_KINDS if kind in words or "all" in words)

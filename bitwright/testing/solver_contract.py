@@ -18,7 +18,7 @@ from bitwright.search import Solution
 from bitwright.spaces import Space
 from bitwright.testing.instances import Table, budgets, every_choice, instances, losses, space_of
 
-_inherited = settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None, max_examples=150)
+_inherited = settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None, max_examples=75)
 #: for what hardly depends on the instance: a solver that breaks it does so on most of them
 _few = settings(_inherited, max_examples=40)
 _SHARES = st.floats(0.0, 1.0)

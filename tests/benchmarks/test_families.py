@@ -26,16 +26,17 @@ DOZEN = {
 }
 
 
-SLOW = {"llama4-text", "qwen3-next", "deepseek-v3"}  # of many parts, which take seconds
+QUICK = {"gpt-bigcode", "gpt-neox", "olmo2"}
 #: what only packed modules have to do with: embeddings that count positions, and numbers without a dimension
 NATIVE = ("opt", "apertus")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in DOZEN])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in DOZEN])
 def test_a_family_is_what_was_promised(name: str, tmp_path: Path) -> None:
     require_promised(name, "transformers", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
 def test_a_family_is_what_was_promised_for_native(name: str, tmp_path: Path) -> None:
     require_promised(name, "native", tmp_path)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,14 @@ def verified(fit_of_gguf: Fit) -> Callable[[Path], Any]:
     return lambda path: bw.verify(fit_of_gguf.fitted.plan, path)
 
 
-def test_a_built_file_keeps_all_promises(fit: Fit) -> None:
-    found = bw.verify(fit.fitted.plan, fit.fitted.model)
+@pytest.fixture(scope="module")
+def check_of() -> Callable[[Fit, Path], Any]:
+    """`check_of(fit, path)` is the check of a file by the plan of a fit, made once."""
+    return cache(lambda fit, path: bw.verify(fit.fitted.plan, path))
+
+
+def test_a_built_file_keeps_all_promises(fit: Fit, check_of: Callable[[Fit, Path], Any]) -> None:
+    found = check_of(fit, fit.fitted.model)
     assert found.broken == ()
     assert found.wrong_types == ()
     assert found.tokenizes_alike
@@ -70,14 +77,14 @@ def test_a_built_file_keeps_all_promises(fit: Fit) -> None:
     assert found.generated.text
 
 
-def test_the_original_s_gap_is_measured_on_quantized_weights(fit: Fit, gguf_256: Path) -> None:
+def test_the_original_s_gap_is_measured_on_quantized_weights(fit: Fit, gguf_256: Path, check_of: Callable[[Fit, Path], Any]) -> None:
     """A file of floats shows no rounding of activations, so a gap held against it would be unjust."""
-    assert bw.verify(fit.fitted.plan, fit.fitted.model).original_gap.nats_per_token > 1e-5
-    assert bw.verify(fit.fitted.plan, gguf_256).engine_gap.nats_per_token < 1e-3
+    assert check_of(fit, fit.fitted.model).original_gap.nats_per_token > 1e-5
+    assert check_of(fit, gguf_256).engine_gap.nats_per_token < 1e-3
 
 
-def test_the_original_in_place_of_the_built_file_is_noticed(verified: Callable[[Path], Any], gguf_256: Path) -> None:
-    found = verified(gguf_256)
+def test_the_original_in_place_of_the_built_file_is_noticed(fit_of_gguf: Fit, gguf_256: Path, check_of: Callable[[Fit, Path], Any]) -> None:
+    found = check_of(fit_of_gguf, gguf_256)
     assert found.size_found == gguf_256.stat().st_size
     assert len(found.wrong_types) == 16
     assert len(found.broken) == 2
@@ -140,17 +147,18 @@ def test_the_file_of_another_model_is_refused(verified: Callable[[Path], Any], l
     sentence(refused.value, tmp_path / "m.gguf", "token_embd.weight")
 
 
-def test_contexts_are_of_many_lengths_and_fit_the_engine() -> None:
-    sequences = np.arange(4 * 600).reshape(4, 600)
+@pytest.mark.parametrize(("n_sequences", "n_lengths"), [(4, 4), (16, 4), (2, 8)])
+def test_contexts_are_of_many_lengths_and_fit_the_engine(n_sequences: int, n_lengths: int) -> None:
+    sequences = np.arange(n_sequences * 600).reshape(n_sequences, 600)
     found = prefixes(sequences, N_CONTEXTS)
     lengths = [len(context) for context in found]
     assert len(found) == N_CONTEXTS
-    assert len(set(lengths)) >= 8
+    assert len(set(lengths)) == n_lengths
     assert min(lengths) >= 2
     assert max(lengths) <= 128
     assert len({tuple(context) for context in found}) == N_CONTEXTS
     for i, context in enumerate(found):
-        assert context.tolist() == sequences[i % 4][: len(context)].tolist()
+        assert context.tolist() == sequences[i % min(n_sequences, 4)][: len(context)].tolist()
 
 
 def test_short_sequences_give_short_contexts() -> None:

@@ -11,10 +11,9 @@ import torch
 
 from bitwright.compress import Model, Room, choice_loader, load, swapping
 from bitwright.compress.models.streaming.weight_reader import WeightReader
-from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference, Store
+from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference, Shape, Store, sample_texts
 from bitwright.objectives.metrics.flips import Flips
 from bitwright.objectives.text.routing import collect_routing
-from bitwright.objectives.text.tokens import Shape, sample_texts
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from tests.measuring import levels_of, random_tokens, space_of, uniform

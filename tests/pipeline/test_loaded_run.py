@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
 from bitwright.errors import ModelError, RunError, TextError
+from bitwright.objectives import collect_importance
 from bitwright.pipeline import Run
 from bitwright.pipeline.loaded_run import LoadedRun, set_up, timed
 from bitwright.pipeline.planning.held_out import measure
@@ -42,13 +43,30 @@ def refuse(*_: object, **__: object) -> None:
 def test_texts_and_importance_are_made_once(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = bench(small(llama_tied), tmp_path / "o")
     ids, importance = first.texts.held_out.ids, first.levels.importance
-    for work in ("sample_texts", "collect_importance"):
+    for work in ("sample_with_importance", "sampled_importance", "collect_importance"):
         monkeypatch.setattr(f"bitwright.pipeline.loaded_run.{work}", refuse)
     again = bench(small(llama_tied), tmp_path / "o")
     np.testing.assert_array_equal(again.texts.held_out.ids, ids)
     assert again.texts.calibration.text == first.texts.calibration.text
     for name, values in importance.items():
         np.testing.assert_array_equal(again.levels.importance[name], values)
+
+
+def test_the_importance_matrix_of_the_model_s_own_text_is_seen_while_it_is_sampled(
+    llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(small(llama_tied), tmp_path / "o")
+    expected = collect_importance(made.whole, made.texts.calibration, progress=Silent())
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.collect_importance", refuse)
+    found = made.levels.importance
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4)
+    path = tmp_path / "o" / "imatrix.gguf"
+    kept = path.read_bytes()
+    path.unlink()
+    _ = bench(small(llama_tied), tmp_path / "o").levels  # made again from the run
+    assert path.read_bytes() == kept
 
 
 def test_text_of_the_user_s_is_taken_and_split(llama_tied: Path, tmp_path: Path, text: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(model: str, sensitivity
     fit_elsewhere(settings, budget, tmp_path / "whole")
     moments = random.Random(f"{model} {sensitivity}")
     before: dict[str, dict[Any, Any]] = {"arrays": {}, "measurements": {}}
-    for _ in range(4):
+    for _ in range(2):
         n_heard = moments.randrange(3, 45)  # a run with nothing left to measure tells 50 times as it writes and checks its file
         with process(fit, settings, budget, tmp_path / "killed") as running:
             heard = list(islice(running.news(SILENCE_SECONDS), n_heard))

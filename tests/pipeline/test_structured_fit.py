@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import bitwright as bw
-from bitwright.compress import GgufSource, applied, load, open_source
-from bitwright.engines import engine_named
+from bitwright.compress import GgufSource, applied, load, open_headers, open_source
+from bitwright.engines import Serving, engine_named, memory_model_named
 from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.errors import UserError
 from bitwright.objectives import KullbackLeibler, Reference
@@ -14,15 +16,17 @@ from bitwright.pipeline.finishing.building import importance_of
 from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
-from bitwright.spaces import Plan
+from bitwright.spaces import DEFAULT_CACHE, Plan
 from tests.runs import small
 from tests.sentences import sentence
+
+pytestmark = pytest.mark.slow
 
 _KINDS = ("attention", "channels", "heads", "layers")
 
 
 def fitted(model: Path, out: Path, budget: str, **other: object) -> Fitted:
-    settings = small(model, formats=("Q8_0", "Q4_0", "Q2_K"), structure=_KINDS, **other)
+    settings = small(model, **{"formats": ("Q8_0", "Q4_0", "Q2_K"), "structure": _KINDS, **other})
     by = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2)
     return bw.fit(settings, bw.parse_budget(budget), out, by=by)
 
@@ -75,6 +79,49 @@ def test_formats_alone_ship_where_they_measure_better(llama_gqa: Path, tmp_path:
     assert note is not None
     assert note.won == (plan.found.strategy == "structure and formats") == (plan.structure is not None)
     assert not found.check.broken
+
+
+def test_a_memory_below_the_smallest_file_and_cache_of_formats_is_met(llama_gqa: Path, below_formats: Fitted, tmp_path: Path) -> None:
+    space = bw.open_run(below_formats.report.parent).space
+    anatomy = memory_model_named("llama.cpp").anatomy(open_headers(str(llama_gqa), engine_named("llama.cpp").view).least)
+    needed = anatomy.use(Serving(128, 1), file_bytes=space.total_bytes(space.smallest())).total_bytes
+    limit = bw.pipeline.Memory(bw.parse_budget(f"{(needed - 1000) / 1e6:.6f}MB"), 128, 1, DEFAULT_CACHE)
+    settings = bw.pipeline.settings_for_limit(small(llama_gqa, formats=("Q8_0", "Q4_0", "Q2_K"), structure=("attention",)), limit)
+    found = bw.fit(settings, limit, tmp_path / "run", by=bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2))
+    plan, note = found.plan, found.summary.structure
+    assert note is not None
+    assert note.won
+    assert note.alone_nats is None
+    assert plan.structure is not None
+    assert plan.structure.head_groups == (2, 0)
+    used = bw.pipeline.memory_of(str(found.report.parent / "plan.json"), Serving(128, 1))
+    assert used.total_bytes <= needed - 1000
+
+
+def similarities(folder: Path, ids: np.ndarray) -> list[float]:
+    """Return the mean cosine of the hidden states before and behind each block."""
+    module, found = load(str(folder)).module, list[float]()
+    for block in module.model.layers:
+        block.register_forward_hook(lambda _, given, y: found.append(torch.cosine_similarity(given[0], y, dim=-1).mean().item()))
+    with torch.no_grad():
+        module(torch.from_numpy(ids.astype(np.int64)), use_cache=False)
+    return found
+
+
+def test_a_published_method_proposes_what_goes(llama_gqa: Path, tmp_path: Path) -> None:
+    """Of two blocks, one may go: that of the least influence, where the budget is below the smallest file of formats."""
+    found = fitted(llama_gqa, tmp_path / "run", "4.5bpw", structure=("layers",), structure_method="shortgpt")
+    plan, run = found.plan, bw.open_run(tmp_path / "run")
+    assert plan.structure is not None
+    assert plan.structure.ordered == ()
+    assert plan.structure.kept.gone == (int(np.argmax(similarities(llama_gqa, run.store.array("calibration tokens")))),)
+    assert not found.check.broken
+
+
+def test_a_method_without_its_kinds_is_refused(llama_gqa: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        small(llama_gqa, structure=("heads",), structure_method="shortgpt")
+    sentence(refused.value, "shortgpt")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from bitwright.report import Quality
 from bitwright.spaces import Plan
 from bitwright.written_files import RECORD
 from tests.fits import Fit
-from tests.runs import leftovers, plan_without_paths, small
+from tests.runs import UNSEARCHED, leftovers, plan_without_paths, small
 from tests.sentences import sentence
 from tests.work import fit_elsewhere
 
@@ -118,7 +118,12 @@ def test_a_folder_and_its_gguf_are_planned_alike(fit_of_folder: Fit, fit_of_gguf
 
 def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fit_of_gguf.fitted.model.read_bytes()
-    for work in ("pricing.run_space.distortion_of", "pricing.run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
+    for work in (
+        "pricing.run_space.distortion_of",
+        "pricing.run_space.priced_twice",
+        "loaded_run.sample_with_importance",
+        "loaded_run.collect_importance",
+    ):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
@@ -139,7 +144,7 @@ def test_the_same_seed_gives_the_same_plan_in_another_process(fit_of_gguf: Fit, 
 def test_another_seed_measures_on_other_text(fit_of_gguf: Fit, tmp_path: Path) -> None:
     texts = []
     for seed in (0, 1):
-        run = bw.pipeline.search(small(fit_of_gguf.settings.model, seed=seed, sensitivity="weight"), tmp_path / str(seed), n_points=2)
+        run = bw.pipeline.search(small(fit_of_gguf.settings.model, seed=seed, sensitivity="weight"), tmp_path / str(seed), n_points=2, by=UNSEARCHED)
         texts.append(run.store.array("held-out tokens").tolist())
         run.store.close()
     assert texts[0] != texts[1]
@@ -200,7 +205,7 @@ def test_a_plan_that_was_measured_needs_no_model(searched: Run, monkeypatch: pyt
 
 
 def test_a_budget_above_the_original_is_refused_before_text_is_made(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.pipeline.loaded_run.sample_texts", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.sample_with_importance", refuse)
     for budget in ("100MB", f"{gguf_256.stat().st_size}B", "17bpw"):
         with pytest.raises(BudgetError) as refused:
             bw.fit(small(gguf_256), bw.parse_budget(budget), tmp_path / "o")
@@ -237,7 +242,7 @@ def test_a_plan_for_a_budget_that_cannot_be_is_refused(searched: Run) -> None:
 def test_a_run_that_measured_nothing_has_no_front(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitwright.pipeline.verbs.measure", lambda *_: None)
     with pytest.raises(RunError) as refused:
-        bw.pipeline.search(small(llama_tied, sensitivity="weight"), tmp_path / "o", n_points=2)
+        bw.pipeline.search(small(llama_tied, sensitivity="weight"), tmp_path / "o", n_points=2, by=UNSEARCHED)
     sentence(refused.value, tmp_path / "o")
 
 

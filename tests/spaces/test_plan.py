@@ -16,6 +16,7 @@ from bitwright.errors import PlanError
 from bitwright.spaces import (
     CacheTypes,
     CalibratedRouters,
+    Healed,
     ImportanceFile,
     Kept,
     MovedChannels,
@@ -54,6 +55,7 @@ PLANS = st.builds(
     ),
     steps=st.tuples()
     | st.tuples(st.builds(CalibratedRouters, ridge=st.floats(1e-9, 1e9), path=TEXT, sha256=TEXT))
+    | st.tuples(st.just(Healed(tokens=512)))
     | st.tuples(st.builds(MovedChannels, step=st.sampled_from(["scale", "order-channels", "rotate"]), path=TEXT, sha256=TEXT)),
     found=st.builds(Provenance, bitwright=TEXT, strategy=TEXT, sensitivity=TEXT, calibration=TEXT, seed=st.integers(-(2**31), 2**31), budget=TEXT),
 )

@@ -95,7 +95,7 @@ def test_the_smallest_is_the_smallest(space: Space) -> None:
 
 
 @given(space=spaces())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_uniform_is_the_format_or_the_next_finer(space: Space) -> None:
     for f, form in enumerate(space.formats):
         for u, chosen in enumerate(space.uniform(form)):

@@ -12,7 +12,7 @@ from torch import Tensor as Torch
 from bitwright.compress.codecs.code_bits import unpacked_codes
 from bitwright.compress.codecs.positions import kept_places
 from bitwright.compress.models.float_types import FLOAT_TYPES
-from bitwright.spaces import BlockFormat, Format, IntegerFormat, RankFormat, SignFormat, SparseFormat
+from bitwright.spaces import BlockFormat, Format, IntegerFormat, Pattern, RankFormat, SignFormat, SparseFormat
 
 Grouped = IntegerFormat | SignFormat
 GROUPED = (IntegerFormat, SignFormat)
@@ -40,12 +40,12 @@ def expanded_rows(stored: Torch, form: Format, shape: tuple[int, int], wanted: s
         return expanded(stored.view(n_rows, -1)[wanted], form, n_columns)
     shared = form.shared_bytes(n_columns)
     rows, n_base = stored[:-shared].view(n_rows, -1)[wanted], form.base_bytes(n_columns)
-    (left, of_rows), (right, of_columns) = _factor(rows[:, n_base:]), _factor(stored[-shared:].view(n_columns, -1))
+    (left, of_rows), (right, of_columns) = factor_of(rows[:, n_base:]), factor_of(stored[-shared:].view(n_columns, -1))
     product = (left @ right.T).mul_(of_rows).mul_(of_columns.T)
     return product if form.base is None else expanded(rows[:, :n_base], form.base, n_columns).add_(product)
 
 
-def _factor(rows: Torch) -> tuple[Torch, Torch]:
+def factor_of(rows: Torch) -> tuple[Torch, Torch]:
     """Return the codes of a factor `(n, rank)`, signed bytes as float32, and their scales `(n, 1)`, stored behind them in half precision."""
     return _owned(rows[:, :-2]).view(torch.int8).float(), _owned(rows[:, -2:]).view(torch.float16).float()
 
@@ -56,12 +56,16 @@ def expanded(rows: Torch, form: Format, n_columns: int) -> Torch:
         return _spread(rows, form, n_columns)
     if not isinstance(form, GROUPED):
         return rows
-    n_bytes, n_groups = -(-n_columns * form.bits // 8), form.n_groups(n_columns)
-    weights = unpacked_codes(rows[:, :n_bytes], form.bits, n_columns).float()
-    halves = _owned(rows[:, n_bytes:]).view(torch.float16).float()
+    n_bytes = -(-n_columns * form.bits // 8)
+    return grouped_weights(rows, _owned(rows[:, n_bytes:]).view(torch.float16).float(), form, n_columns)
+
+
+def grouped_weights(rows: Torch, halves: Torch, form: Grouped, n_columns: int) -> Torch:
+    """Dequantize the codes at the start of `rows` by `halves`, their scales and then their minima, float32 `(n_rows, n)`: `(n_rows, n_columns)`."""
+    weights, n_groups = unpacked_codes(rows[:, : -(-n_columns * form.bits // 8)], form.bits, n_columns).float(), form.n_groups(n_columns)
     if isinstance(form, SignFormat):
         return _scaled(weights.mul_(2).sub_(1), halves, form.group)
-    return _scaled(weights, halves[:, :n_groups], form.group, halves[:, n_groups:])  # the scales, then the minima
+    return _scaled(weights, halves[:, :n_groups], form.group, halves[:, n_groups:])
 
 
 def _owned(rows: Torch) -> Torch:
@@ -74,7 +78,12 @@ def _spread(rows: Torch, form: SparseFormat, n_columns: int) -> Torch:
     n_bytes = form.kept_bytes(n_columns)
     kept = rows[:, :n_bytes] if isinstance(form.base, IntegerFormat) else _owned(rows[:, :n_bytes]).view(FLOAT_TYPES[form.base.name])
     values = expanded(kept, form.base, form.pattern.n_kept(n_columns)).float()
-    places = kept_places(rows[:, n_bytes:], form.pattern, n_columns)
+    return spread_kept(values, rows[:, n_bytes:], form.pattern, n_columns)
+
+
+def spread_kept(values: Torch, positions: Torch, pattern: Pattern, n_columns: int) -> Torch:
+    """Return kept weights `(n_rows, n_kept)` at their `positions` `(n_rows, n_bytes)`, and zeros elsewhere: `(n_rows, n_columns)`."""
+    places = kept_places(positions, pattern, n_columns)
     return torch.cat([values.new_zeros(1), values.reshape(-1)]).index_select(0, places.reshape(-1)).view(places.shape)
 
 
@@ -82,10 +91,10 @@ def _scaled(weights: Torch, scale: Torch, group: int, minimum: Torch | None = No
     """Multiply weights `(n_rows, n_columns)` by the scales of their groups `(n_rows, n_groups)`, in place, and add the minima if there are any."""
     group = group or weights.shape[1]
     n_whole = weights.shape[1] // group
-    whole, short = weights[:, : n_whole * group].view(len(weights), n_whole, group), weights[:, n_whole * group :].unsqueeze(1)
-    for part, of in ((whole, slice(n_whole)), (short, slice(n_whole, None))):  # the last group may be short
-        if part.numel():
-            part.mul_(scale[:, of, None])
+    for first, n, size in ((0, n_whole, group), (n_whole, 1, weights.shape[1] - n_whole * group)):  # the last group may be short
+        if n * size:
+            part = weights[:, first * group : first * group + n * size].view(len(weights), n, size)
+            part.mul_(scale[:, first : first + n, None])
             if minimum is not None:
-                part.add_(minimum[:, of, None])
+                part.add_(minimum[:, first : first + n, None])
     return weights

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg.lapack import strtri
 
 from bitwright.compress.codecs.codec import Codec, require_quantizable
 from bitwright.compress.codecs.ggml import GgmlCodec
@@ -75,17 +75,18 @@ class GgmlErrorFeedback(Codec):
         """
         if not isinstance(form, BlockFormat) or form.block == 1 or self.tensor not in self.moments:
             return _PLAIN.encode(weights, form, importance)
-        moments = self.moments[self.tensor][self.expert].astype(np.float64)
-        require_quantizable(weights, form, moments.diagonal()[None].astype(np.float32), most=self.largest_weight(form))
-        moments[np.diag_indices(len(moments))] *= 1 + self.shrinkage * len(moments) / _n_tokens(moments, importance)
-        diagonal = moments.diagonal().reshape(-1, form.block)
-        blocks = self.order(diagonal.sum(axis=1))
+        moments = self.moments[self.tensor][self.expert]
+        diagonal = moments.diagonal().astype(np.float64)
+        require_quantizable(weights, form, diagonal[None].astype(np.float32), most=self.largest_weight(form))
+        diagonal *= 1 + self.shrinkage * len(moments) / _n_tokens(diagonal, importance)
+        by_block = diagonal.reshape(-1, form.block)
+        blocks = self.order(by_block.sum(axis=1))
         columns = (blocks[:, None] * form.block + np.arange(form.block)).reshape(-1)
-        root = square_root(moments[np.ix_(columns, columns)], _DAMPING)
+        root = _root(moments, diagonal, columns)
         work = _Blocks(form, np.ascontiguousarray(weights.T[columns], dtype=np.float32), root, self.largest_weight(form))
         packed = np.empty((len(weights), len(blocks), form.size_bytes((1, form.block))), dtype=np.uint8)
         for position, block in enumerate(blocks):
-            packed[:, block] = work.quantized(position, diagonal[block])
+            packed[:, block] = work.quantized(position, by_block[block])
         return packed.reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
@@ -93,10 +94,22 @@ class GgmlErrorFeedback(Codec):
         return _PLAIN.decode(packed, form, shape)
 
 
-def _n_tokens(moments: NDArray[np.float64], importance: Floats) -> float:
-    """Return the number of tokens: `moments` are sums over them and the importance is a mean. One for each column where it is not known."""
-    mean, total = float(importance.mean(dtype=np.float64)) if len(importance) else 0.0, float(moments.diagonal().mean())
-    return max(total / mean, 1.0) if mean > 0 and total > 0 else float(len(moments))
+def _n_tokens(diagonal: NDArray[np.float64], importance: Floats) -> float:
+    """Return the number of tokens: moments, whose `diagonal` is given, are sums over them and the importance is a mean. One for each column where it
+    is not known.
+    """
+    mean, total = float(importance.mean(dtype=np.float64)) if len(importance) else 0.0, float(diagonal.mean())
+    return max(total / mean, 1.0) if mean > 0 and total > 0 else float(len(diagonal))
+
+
+def _root(moments: Floats, diagonal: NDArray[np.float64], columns: NDArray[np.int64]) -> Floats:
+    """Return U of the moments `(n_columns, n_columns)` with another `diagonal`, in the order `columns`.
+
+    In float32, as the moments are: the diagonal is larger than theirs by far more than what rounding changes, so that all stays positive definite.
+    """
+    ordered: Floats = np.take(moments[columns], columns, axis=1)
+    ordered[np.diag_indices(len(ordered))] = diagonal[columns]
+    return square_root(ordered, _DAMPING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +123,8 @@ class _Candidate:
 class _Blocks:
     """State of one matrix: weights `(n_columns, n_rows)` in the order in which columns are quantized, and U of the moments in that order."""
 
-    def __init__(self, form: BlockFormat, weights: Floats, root: NDArray[np.float64], largest: float) -> None:
-        self._form, self._weights, self._largest = form, weights, largest
-        self._root, self._u = root, root.astype(np.float32)
+    def __init__(self, form: BlockFormat, weights: Floats, u: Floats, largest: float) -> None:
+        self._form, self._weights, self._u, self._largest = form, weights, u, largest
         self._changes = np.empty_like(weights)
         self._codes = block_codes(form)
 
@@ -122,11 +134,11 @@ class _Blocks:
         `diagonal` `(block,)` are the moments of its columns.
         """
         start, stop = position * self._form.block, (position + 1) * self._form.block
-        block, u, root = self._weights[start:stop], self._u[start:stop, start:stop], self._root[start:stop, start:stop]
+        block, u = self._weights[start:stop], self._u[start:stop, start:stop]
         before = self._u[:start, start:stop].T @ self._changes[:start]
-        wanted = block + dtrtri(root)[0].T.astype(np.float32) @ before
+        wanted = block + strtri(u)[0].T @ before
         np.clip(wanted, -self._largest, self._largest, out=wanted)
-        remaining = np.einsum("ij,ij->i", root, root)
+        remaining = np.einsum("ij,ij->i", u, u, dtype=np.float64)
         found = self._by_ggml(wanted, remaining)
         if self._codes is not None:
             found = _fed_back(block, found.packed, before, u=u, codes=self._codes)

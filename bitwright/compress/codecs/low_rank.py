@@ -112,6 +112,11 @@ def _rounded(rows: Floats) -> tuple[Floats, Bytes]:
     return values, np.concatenate([codes.view(np.uint8), scale.view(np.uint8)], axis=1)
 
 
+def packed_factor(rows: Floats) -> Bytes:
+    """Return a factor `(n, rank)` as the bytes that a format stores, `(n, rank + 2)`."""
+    return _rounded(rows)[1]
+
+
 def _ranked(form: Format) -> RankFormat:
     if not isinstance(form, RankFormat):
         raise ValueError(f"{form.name} is no format with a pair of low rank")

@@ -14,7 +14,7 @@ _SAMPLE = "The quick brown fox, 42 years old, said: hello."
 
 def extremes(model: Model) -> dict[str, float]:
     """Return the largest magnitude of each engine matrix that exceeds half floats, infinite or NaN if a weight is; other matrices are left out."""
-    odd = {name for name, weight in model.weights() if not largest(weight) <= LARGEST_HALF}
+    odd = {name for name, part in model.weight_parts() if not largest(part) <= LARGEST_HALF}
     parameters = {tensor.name: {piece.parameter for piece in model.pieces.get(tensor.name, ())} for tensor in model.tensors}
     found = {tensor.name: _largest_of(model.source.read(tensor)) for tensor in model.tensors if parameters[tensor.name] & odd}
     return {name: value for name, value in found.items() if not value <= LARGEST_HALF}
@@ -34,7 +34,7 @@ def require_sound(model: Model) -> None:
     Raises:
         ModelError: the logits are not finite; the message names the tensors.
     """
-    broken = [name for name, weight in model.weights() if not np.isfinite(largest(weight))]
+    broken = [*dict.fromkeys(name for name, part in model.weight_parts() if not np.isfinite(largest(part)))]
     if not broken:
         return
     n_tokens = int(model.module.config.to_dict()["vocab_size"])

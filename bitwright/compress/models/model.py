@@ -45,6 +45,10 @@ class Model:
         """Yield the original weights of the module by name, one after another."""
         return self.residence.weights(weights_of(self.module))
 
+    def weight_parts(self) -> Iterator[tuple[str, Torch]]:
+        """Yield the same in parts, in any type of floats."""
+        return self.residence.parts(weights_of(self.module))
+
     def each(self, jobs: Sequence[Job[Result]], advance: Advance) -> Iterator[Result]:
         """Run jobs that each run the module; see `Residence.each`."""
         return self.residence.each(jobs, advance)

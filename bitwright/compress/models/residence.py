@@ -87,6 +87,10 @@ class Residence(ABC):
     def weights(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
         """Yield the weights of a module by name, given its parameters and buffers; one at a time is in memory."""
 
+    @abstractmethod
+    def parts(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
+        """Yield the same in parts, of any shape and in any type of floats that has the weights exactly."""
+
 
 class InMemory(Residence):
     """All weights in memory."""
@@ -114,6 +118,10 @@ class InMemory(Residence):
         """Return none: whoever changes weights keeps the original ones."""
 
     def weights(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
+        """Yield the parameters themselves."""
+        yield from parameters.items()
+
+    def parts(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
         """Yield the parameters themselves."""
         yield from parameters.items()
 

@@ -30,11 +30,11 @@ def fill_parameter(name: str, parameter: Torch, rows: Rows) -> None:
         ModelError: they cannot be read.
     """
     with torch.inference_mode(mode=False), torch.no_grad():
-        for piece, place in _chunks_of(name, parameter):
+        for piece, place in chunks_of(name, parameter):
             place.copy_(rows(piece).reshape(place.shape))
 
 
-def _chunks_of(name: str, parameter: Torch) -> Iterator[tuple[ParameterSlice, Torch]]:
+def chunks_of(name: str, parameter: Torch) -> Iterator[tuple[ParameterSlice, Torch]]:
     """Yield slices of a parameter, a few rows each, with the part of it that each is."""
     if parameter.dim() == 0:
         yield ParameterSlice(name, -1, range(1)), parameter

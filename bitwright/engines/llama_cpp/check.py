@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bitwright.compress import (
     GgufSource,
@@ -159,15 +160,14 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
         original_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, kept.widened(built) if kept else _weights_of(model, built, moved)), quantized_cache(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
-        with applied(model, _weights_of(model, GgufSource(reference))):
-            reference_in_torch = next_token_log_probabilities(model, contexts)
+        reference_in_torch = original_in_torch if _is_of(model, reference) else _in_torch(model, reference, contexts)
         n_vocabulary = original_in_torch.shape[1]
         reference_engine = LlamaCpp(reference, n_vocabulary=n_vocabulary, n_threads=n_threads)
-        reference_in_engine = reference_engine.next_tokens(contexts, advance)
+        reference_in_engine = reference_engine.next_tokens(contexts, reference_in_torch, advance)
         reference_speed = reference_engine.generate(prompt, _GENERATED_TOKENS).tokens_per_second
         del reference_engine  # two servers at once would share the cores
         engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
-        planned_in_engine = engine.next_tokens(contexts, advance)
+        planned_in_engine = engine.next_tokens(contexts, planned_in_torch, advance)
     planned_gaps = divergences(planned_in_torch, planned_in_engine)
     return LlamaCppCheck(
         size_promised=_promised_bytes(plan, built),
@@ -235,6 +235,16 @@ def _reference_file(model: Model) -> Iterator[Path]:
         path = Path(folder) / "original.gguf"
         write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, form))
         yield path
+
+
+def _is_of(model: Model, file: Path) -> bool:
+    """Return whether the model was loaded from `file`, so that their weights are the same."""
+    return isinstance(model.source, GgufSource) and model.source.path == file
+
+
+def _in_torch(model: Model, file: Path, contexts: list[NDArray[np.int64]]) -> Floats:
+    with applied(model, _weights_of(model, GgufSource(file))):
+        return next_token_log_probabilities(model, contexts)
 
 
 def _weights_of(model: Model, file: GgufSource, moved: ReparametrizedSource | None = None) -> Weights:

@@ -92,7 +92,7 @@ def compare_original(model: Model, contexts: list[NDArray[np.int64]], folder: Pa
     in_torch = next_token_log_probabilities(model, contexts)
     with original_file(model, folder) as path:
         engine = _loaded(model, path, n_vocabulary=in_torch.shape[1], context=max(lengths) + _ROOM)
-        in_engine = engine.next_tokens(contexts, advance)
+        in_engine = engine.next_tokens(contexts, in_torch, advance)
         nats = divergences(in_torch, in_engine)
         steady = steady_context(nats, lengths)
         if nats[steady] > HEALTHY_NATS:
@@ -122,7 +122,8 @@ def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: fl
     alike, unlike = 0, len(context)
     while unlike - alike > 1:
         middle = (alike + unlike) // 2
-        in_torch, in_engine = next_token_log_probabilities(model, [context[:middle]]), engine.next_token(context[:middle].tolist())[None]
+        in_torch = next_token_log_probabilities(model, [context[:middle]])
+        in_engine = engine.next_token(context[:middle].tolist(), in_torch[0])[None]
         far = divergences(in_torch, in_engine)[0] > HEALTHY_NATS
         alike, unlike = (alike, middle) if far else (middle, unlike)
     return ModelError(

@@ -19,6 +19,8 @@ from bitwright.progress import Advance, ignore
 from bitwright.spaces import DEFAULT_CACHE, CacheTypes
 
 _QUIET = -1
+#: most likely tokens that the server is asked for: words and bytes of each in JSON take longer than computing a short context
+REPORTED = 4096
 _TYPES = {name.removeprefix("GGML_TYPE_"): kind for name, kind in xllamacpp.ggml_type.__members__.items()}
 _PROMPT_TOKENS = 256
 
@@ -46,9 +48,9 @@ class LlamaCpp:
         self._path, self._n_vocabulary = path, n_vocabulary
         self._clock = time.process_time if n_threads == 1 else time.perf_counter
 
-    def next_tokens(self, contexts: Sequence[NDArray[np.int64]], advance: Advance = ignore) -> NDArray[np.float64]:
+    def next_tokens(self, contexts: Sequence[NDArray[np.int64]], like: NDArray[np.float64], advance: Advance = ignore) -> NDArray[np.float64]:
         """Log-probabilities `(n_contexts, n_vocabulary)` of the token after each context `(length,)`. Of a context that begins with another only the
-        tokens after that are computed.
+        tokens after that are computed. `like`, of the same shape, is as for `next_token`.
 
         Raises:
             ModelError: the engine does not compute it.
@@ -56,26 +58,32 @@ class LlamaCpp:
         found, before = np.empty((len(contexts), self._n_vocabulary)), list[int]()
         tokens = [context.tolist() for context in contexts]
         for i in sorted(range(len(tokens)), key=tokens.__getitem__):  # each right after the one that it begins with
-            found[i] = self._next_token(tokens[i], goes_on=0 < len(before) < len(tokens[i]) and tokens[i][: len(before)] == before)
+            goes_on = 0 < len(before) < len(tokens[i]) and tokens[i][: len(before)] == before
+            found[i] = completed(self._most_likely(tokens[i], goes_on=goes_on), like[i])
             before = tokens[i]
             advance(1)
         return found
 
-    def next_token(self, context: list[int] | str) -> NDArray[np.float64]:
+    def next_token(self, context: list[int] | str, like: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Log-probabilities `(n_vocabulary,)` of the token after `context`, token ids or a text that the engine tokenizes itself.
+
+        Of a vocabulary of more than `REPORTED` tokens the engine tells those of the most likely ones; all others share what is left as in `like`
+        `(n_vocabulary,)`, or equally. A divergence from `like` then counts them as one outcome, which never raises it (see `TopKullbackLeibler`).
 
         Raises:
             ModelError: the engine does not compute it.
         """
-        return self._next_token(context, goes_on=False)
+        return completed(self._most_likely(context, goes_on=False), np.zeros(self._n_vocabulary) if like is None else like)
 
-    def _next_token(self, context: list[int] | str, *, goes_on: bool) -> NDArray[np.float64]:
-        """Return what `next_token` does; `goes_on`: the context before is its beginning."""
+    def _most_likely(self, context: list[int] | str, *, goes_on: bool) -> NDArray[np.float64]:
+        """Return the log-probabilities `(n_vocabulary,)` of the most likely tokens after `context`, and -∞ for all others; `goes_on`: the context
+        before is its beginning.
+        """
         request = {
             "prompt": context,
             "max_tokens": 1,
             "temperature": 0.0,
-            "logprobs": self._n_vocabulary,
+            "logprobs": min(self._n_vocabulary, REPORTED),
             "cache_prompt": goes_on,
             # The server gives no log-probabilities when an end token or half a character is drawn; a bias moves the draw, not what is reported.
             "logit_bias": [["a", 1000]],
@@ -83,9 +91,7 @@ class LlamaCpp:
         first = self._answer(request)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = np.full(self._n_vocabulary, -np.inf)
         found[[entry["id"] for entry in first]] = [entry["logprob"] for entry in first]
-        shift = found.max()
-        normalised: NDArray[np.float64] = found - shift - np.log(np.exp(found - shift).sum())
-        return normalised
+        return found
 
     def generate(self, prompt: str, n_tokens: int) -> Generated:
         """Continue `prompt` greedily by at most `n_tokens` tokens.
@@ -132,3 +138,15 @@ class LlamaCpp:
                 f"llama.cpp must compute what it is asked; for {self._path} it does not ({why}): give shorter sequences, or another model."
             )
         return answer
+
+
+def completed(told: NDArray[np.float64], like: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log-probabilities `told` `(n_vocabulary,)` with values for the tokens that are -∞ there, which share what is left as they do in
+    `like`; normalised, since they are of float32.
+    """
+    missing, found = np.isneginf(told), told.copy()
+    if missing.any():
+        left = max(1 - np.exp(told).sum(), np.finfo(np.float32).eps)
+        found[missing] = like[missing] - np.logaddexp.reduce(like[missing]) + np.log(left)
+    normalised: NDArray[np.float64] = found - np.logaddexp.reduce(found)
+    return normalised

@@ -15,7 +15,7 @@ from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
 
 
-class _Squares(Tap):
+class InputSquares(Tap):
     """Sums of squares of each tensor's inputs `(n_groups, n_columns)`, and the number of tokens of each group."""
 
     def __init__(self, model: Model) -> None:
@@ -24,6 +24,7 @@ class _Squares(Tap):
         self.counts = {tensor.name: np.zeros(tensor.n_matrices) for tensor in bound}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
+        """Add the squares of the inputs `x` `(..., n_columns)`."""
         rows = x.detach().reshape(-1, x.shape[-1]).float()
         squares = rows.square().sum(dim=0).double().cpu().numpy()
         for use in (use for use in uses if use.is_first):
@@ -32,6 +33,12 @@ class _Squares(Tap):
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
         """Ignore a look-up, which has no input channels."""
+
+    def means(self) -> dict[str, NDArray[np.float32]]:
+        """Return the mean squares by tensor name; a tensor that no token reached is left out, and an expert that none reached gets the mean of the
+        others.
+        """
+        return {name: _means(self.sums[name], counts) for name, counts in self.counts.items() if counts.any()}
 
 
 def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> dict[str, NDArray[np.float32]]:
@@ -42,10 +49,10 @@ def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> d
     Raises:
         ModelError: the inputs of a tensor are not finite; the message names it, and the tensors with weights that are not finite.
     """
-    squares = _Squares(model)
+    squares = InputSquares(model)
     with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance:
         run_forward(model, tokens, advance, tap=squares)
-    found = {name: _means(squares.sums[name], counts) for name, counts in squares.counts.items() if counts.any()}
+    found = squares.means()
     _require_finite(model, found)
     return found
 

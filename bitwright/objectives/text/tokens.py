@@ -5,18 +5,12 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor as Torch
 from transformers import PreTrainedTokenizerBase
 
 from bitwright.compress import Model
 from bitwright.errors import TextError
 from bitwright.objectives.text.documents import Chat, Document, require_sayable
-from bitwright.objectives.text.token_reader import TokenReader
-from bitwright.progress import Progress
-
-_SAMPLED_AT_ONCE = 96
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +50,6 @@ class Texts:
 
     calibration: Tokens
     held_out: Tokens
-
-
-def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
-    """Sample text from the model itself at temperature 1: `shape.n_calibration + shape.n_held_out` independent sequences.
-
-    Data-free calibration after LLM-QAT (Liu et al., 2023), without its greedy start. Every sequence begins with the beginning-of-text token.
-    """
-    n, drawn = shape.n_calibration + shape.n_held_out, []
-    generator = torch.Generator().manual_seed(seed)
-    with progress.stage("Sampling text from the model itself", n * shape.length) as advance:
-        for start in range(0, n, _SAMPLED_AT_ONCE):
-            drawn.append(_sample(model, min(_SAMPLED_AT_ONCE, n - start), shape.length, generator=generator))
-            advance(drawn[-1].size)
-    ids = np.concatenate(drawn)
-    name = f"sampled from the model (seed {seed})"
-    return Texts(Tokens(ids[: shape.n_calibration], name), Tokens(ids[shape.n_calibration :], name))
 
 
 def split_texts(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str, n_rows: float = inf) -> Texts:
@@ -210,25 +188,3 @@ def _ended(ids: list[int], separator: list[int], document: Document) -> list[int
 def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     chosen: NDArray[np.int64] = windows[np.linspace(0, len(windows) - 1, min(n, len(windows))).round().astype(int)]
     return chosen
-
-
-def draw(probabilities: Torch, generator: torch.Generator) -> Torch:
-    """Draw one index for each row of `probabilities` `(n, n_choices)`: `(n, 1)` int64, by inverting the cumulative distribution."""
-    cumulative = probabilities.detach().cpu().cumsum(dim=-1)
-    thresholds = torch.rand((len(cumulative), 1), generator=generator) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, thresholds).clamp(max=cumulative.shape[-1] - 1)
-
-
-@torch.inference_mode()
-def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) -> NDArray[np.int64]:
-    """Sample `n` sequences `(n, length)` token by token."""
-    tokenizer = model.tokenizer
-    first = require_first_token(tokenizer, embedding_rows(model))
-    ids = torch.full((n, 1), first, dtype=torch.int64, device=model.device)
-    drawn, reader = [ids], TokenReader(model.module)
-    for _ in range(length - 1):
-        probabilities = reader.read(ids).float().softmax(dim=-1)
-        ids = draw(probabilities, generator).to(model.device)
-        drawn.append(ids)
-    sequences: NDArray[np.int64] = torch.cat(drawn, dim=1).cpu().numpy()
-    return sequences

@@ -19,7 +19,6 @@ from bitwright.compress import (
     needs_moments,
     reparametrization,
 )
-from bitwright.objectives import MomentsOfText
 from bitwright.pipeline.finishing.channel_fitting import CodecWith, Fitting, MovedMoments
 from bitwright.pipeline.finishing.moved_channels import MOVING_STEPS, MovingStep
 from bitwright.pipeline.finishing.step_files import kept_matrices, step_file
@@ -83,7 +82,7 @@ def _fitted(loaded: LoadedRun, run: Run, step: MovingStep, source: Reparametrize
         {tensor: by_name[form] for tensor, form in formats.items()},
         codec_of(loaded, run),
         source.squares(loaded.levels.importance),
-        MovedMoments(source, MomentsOfText(loaded.model, loaded.texts.calibration)),
+        MovedMoments(source, loaded.moments),
     )
     text, title = loaded.texts.calibration, f"Fitting the step {step.name}"
     with timed(loaded.store, step.name, text.n_tokens), loaded.progress.stage(title, len(places)) as advance:

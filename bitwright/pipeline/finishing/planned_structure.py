@@ -18,7 +18,7 @@ from bitwright.compress import (
 )
 from bitwright.engines import Engine, NarrowedSource
 from bitwright.errors import PlanError, UserError
-from bitwright.spaces import Plan, PlannedStructure, Tensor
+from bitwright.spaces import MovedChannels, Plan, PlannedStructure, Tensor
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ def require_structure(plan: Plan, engine: Engine, source: Source) -> None:
     """
     if plan.structure is None:
         return
+    moving = next((step.step for step in plan.steps if isinstance(step, MovedChannels)), "")
+    if moving:
+        raise PlanError(f"A plan has parts taken away or channels moved, not both; this one has a structure and the step {moving}: remove one.")
     try:
         engine.require_structure(source, ())
         engine.narrowed(source, plan.structure.kept).require_whole_blocks(plan.formats)

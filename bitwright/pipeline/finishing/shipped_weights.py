@@ -21,13 +21,14 @@ from bitwright.compress import (
     planned_weights,
     without,
 )
-from bitwright.objectives import MomentsOfText, Tokens
+from bitwright.objectives import Tokens
 from bitwright.pipeline.finishing.blockwise_gptq import WeightsInFormats, sequential_gptq
+from bitwright.pipeline.finishing.healing import Healing, Training, healed
 from bitwright.pipeline.finishing.moved_weights import moved_file, moved_levels, moved_source, moved_weights
 from bitwright.pipeline.finishing.router_calibration import calibration_named
 from bitwright.pipeline.finishing.step_files import kept_matrices, require_kept, step_file
 from bitwright.pipeline.finishing.steps import calibrating, moving
-from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.loaded_run import LoadedRun, referenced
 from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, Run
 from bitwright.pipeline.settings import SEQUENTIAL
 from bitwright.progress import Progress
@@ -45,6 +46,12 @@ def shipped_folder(run: Run, formats: Mapping[str, str]) -> Path:
     return folder / hashlib.sha256(repr((moved, sorted(formats.items())) if moved else sorted(formats.items())).encode()).hexdigest()[:16]
 
 
+def healed_folder(run: Run, formats: Mapping[str, str], healing: Healing) -> Path:
+    """Return the folder of a plan's packed tensors after healing, which are its own: every tensor is trained behind all others."""
+    name = f"{run.settings.shipped.replace(SEQUENTIAL, '-sequential')}-{healing.words.replace(':', '-')}"
+    return run.folder / SHIPPED / name / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16]
+
+
 def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
     """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights.
 
@@ -59,9 +66,11 @@ def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
     chosen = {tensor: by_name[form] for tensor, form in formats.items()}
     moved = moved_source(loaded, run, formats)
     levels = _rounded(loaded, run, formats, moved) if run.settings.requantizes else loaded.levels
+    if (healing := run.settings.healing) is not None:
+        levels = _healed(loaded, run, levels, chosen, healing)
     weights = planned_weights(model, levels, formats=chosen)
     if moved is not None:
-        moments = {} if run.settings.ships_sequentially else MomentsOfText(model, loaded.texts.calibration)
+        moments = {} if run.settings.ships_sequentially else loaded.moments
         weights = {**weights, **moved_weights(loaded, run, moved_levels(loaded, run, moved, shipped_folder(run, formats), moments), chosen)}
     return apply_steps(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
 
@@ -95,6 +104,22 @@ def _rounded(loaded: LoadedRun, run: Run, formats: Mapping[str, str], moved: Rep
     return levels({})
 
 
+def _healed(loaded: LoadedRun, run: Run, levels: PackedTensors, wanted: Mapping[str, Format], healing: Healing) -> PackedTensors:
+    """Return the packed tensors of a plan of formats `wanted` (tensor → format) after healing from `levels` on, which the run stores."""
+    model, text = loaded.model, loaded.texts.calibration
+    folder = healed_folder(run, {tensor: form.name for tensor, form in wanted.items()}, healing)
+    found = PackedTensors(folder, model.source, levels.codec, levels.importance)
+    tensors = [tensor for tensor in model.tensors if tensor.name in wanted and wanted[tensor.name].name not in (*ABSENT, tensor.stored)]
+    if not all(found.has(tensor, wanted[tensor.name]) for tensor in tensors):
+        with referenced(loaded, text) as reference:
+            training = Training(healing.n_tokens, run.settings.seed)
+            matrices = healed(model, levels, wanted, reference, training, progress=loaded.progress)
+        for tensor in tensors:
+            form = wanted[tensor.name]
+            found.put(tensor, form, matrices[tensor.name].packed() if tensor.name in matrices else levels.packed(tensor, form))
+    return found
+
+
 def apply_steps(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
     """Return the `weights` of a plan of `formats` (tensor → format) with those that the run's later steps change, which are stored in the run."""
     found = dict(weights)
@@ -115,6 +140,8 @@ def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[PlannedStep, ..
     for number, name in enumerate(moving(run.settings.steps)):
         path = require_kept(run, moved_file(run, formats, number))
         planned.append(MovedChannels.model_validate({"step": name, "path": str(path.absolute()), "sha256": digest(path)}))
+    if (healing := run.settings.healing) is not None:
+        planned.append(healing.planned)
     for words in calibrating(run.settings.steps):
         path = require_kept(run, step_file(run, formats, words, among=run.settings.shipping))
         planned.append(calibration_named(words).planned(path))
@@ -131,10 +158,11 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept
     """
     settings = run.settings
     searched, shipped = settings.rounding, settings.shipped
-    if not (settings.ships_sequentially or needs_moments(shipped)):
+    if not (settings.ships_sequentially or needs_moments(shipped) or settings.healing):
         return RequantizedCodes(searched=searched, shipped=shipped)
     made_anew = settings.requantizes or moving(settings.steps)
-    path = _saved_codes(run, formats, folder=shipped_folder(run, formats) if made_anew else run.folder / LEVELS)
+    folder = shipped_folder(run, formats) if made_anew else run.folder / LEVELS
+    path = _saved_codes(run, formats, folder=healed_folder(run, formats, settings.healing) if settings.healing else folder)
     return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 
 

@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitwright.compress import absolute_name
 from bitwright.engines import target_named
-from bitwright.errors import BudgetError, RunError, UserError
+from bitwright.errors import BudgetError, RunError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding_of
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
+from bitwright.pipeline.planning.reductions import by_reduction
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
-from bitwright.search import Row, solve_with_rows
+from bitwright.search import solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,
     Budget,
@@ -28,7 +28,6 @@ from bitwright.spaces import (
     PlannedDivergence,
     PlannedModel,
     Provenance,
-    Space,
     chosen_cache,
     file_bytes,
     has_cache,
@@ -83,22 +82,6 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     searched = _searched(run, size_bytes, limits, method)
     taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
-
-
-def by_reduction(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> dict[str, Choice]:
-    """Return the exact optima of `table` `(n_units, n_formats)` within bits alone, and within bits and one reduction each, by name; none where there
-    are only bits, and those that fit.
-    """
-    reductions = np.array([form.reduction for form in space.formats])
-    there = dict.fromkeys(reductions[space.offered.any(axis=0)].tolist())
-    found: dict[str, Choice] = {}
-    for reduction in there if there.keys() - {""} else ():
-        offered = space.offered & np.isin(reductions, ["", reduction])
-        if offered.any(axis=1).all():
-            with suppress(UserError):
-                choice = solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
-                found[f"{KNAPSACK}, bits {f'and {reduction}' if reduction else 'alone'}"] = choice
-    return found
 
 
 def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, method: str) -> dict[str, Choice]:

@@ -116,20 +116,30 @@ def bound_space(space: Space, limit: BudgetOrMemory, original: Original) -> tupl
         BudgetError: the original is within the limit, or no choice is.
         UserError: the context is longer than the model's, its heads do not allow the cache types, or the run did not measure them.
     """
+    served, room = counted_space(space, limit, original)
+    smallest = served.total_bytes(served.smallest())
+    if isinstance(limit, Memory) and has_cache(space) and room < smallest:
+        raise BudgetError(
+            f"A memory must hold the smallest file and cache beside buffers and engine; {limit.size.text} lacks {(smallest - room) / 2**20:,.1f} MiB "
+            "of it: give more memory, a shorter context or fewer sequences."
+        )
+    return served, room
+
+
+def counted_space(space: Space, limit: BudgetOrMemory, original: Original) -> tuple[Space, int]:
+    """Return the space that counts the limited bytes, and the limit in bytes, which may be fewer than any choice has.
+
+    Raises:
+        BudgetError: the original is within the limit, or a cache of the named types alone exceeds it.
+        UserError: see `bound_space`.
+    """
     allowed = space.narrowed(_left(space, limit))
     if isinstance(limit, Memory) and not has_cache(space):
         limit = replace(limit, cache=limit.fixed)
     for_file = require_needed(limit, original, n_weights=space.n_weights)
     if isinstance(limit, Budget) or not has_cache(space):
         return allowed, for_file
-    served, room = within_memory(allowed, original.anatomy, limit.serving(DEFAULT_CACHE), memory_bytes=memory_bytes(limit.size))
-    smallest = served.total_bytes(served.smallest())
-    if room < smallest:
-        raise BudgetError(
-            f"A memory must hold the smallest file and cache beside buffers and engine; {limit.size.text} lacks {(smallest - room) / 2**20:,.1f} MiB "
-            "of it: give more memory, a shorter context or fewer sequences."
-        )
-    return served, room
+    return within_memory(allowed, original.anatomy, limit.serving(DEFAULT_CACHE), memory_bytes=memory_bytes(limit.size))
 
 
 def require_needed(limit: BudgetOrMemory, original: Original, *, n_weights: int) -> int:

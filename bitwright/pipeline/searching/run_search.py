@@ -7,6 +7,7 @@ from bitwright.errors import UserError
 from bitwright.methods import AUTO, Method
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
+from bitwright.pipeline.planning.reductions import by_reduction
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching.ask_tell_loop import Meter, SearchResult, run_strategy
@@ -32,7 +33,8 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
     rows, limit = tuple(limit.row for limit in limits), SizeLimit(budget_bits // 8)
-    return _search(loaded, run, search, lambda problem: search.method.for_budget(problem, budget_bits), start=largest, rows=rows, limit=limit)
+    start = [*by_reduction(space, run.table, budget_bits // 8, rows).values(), *largest]
+    return _search(loaded, run, search, lambda problem: search.method.for_budget(problem, budget_bits), start=start, rows=rows, limit=limit)
 
 
 def search_front(loaded: LoadedRun, run: Run, *, n_points: int, search: Search) -> SearchResult:

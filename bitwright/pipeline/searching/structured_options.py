@@ -32,6 +32,12 @@ class StructurePrices:
     blocks: Mapping[int, float]
     shares: tuple[NDArray[np.float64], ...]
 
+    @classmethod
+    def of_one(cls, kept: Structure, shares: tuple[NDArray[np.float64], ...]) -> "StructurePrices":
+        """Return the prices of a structure that is given: nothing, and no other is offered."""
+        groups, channels = ([{n: 0.0} for n in of_blocks] for of_blocks in (kept.head_groups, kept.channels))
+        return cls(tuple(groups), tuple(channels), {}, shares)
+
     def of_channels(self, layer: int, kept: int) -> float:
         """Return the loss of keeping so many channels, interpolated over the energy that is taken away."""
         known = sorted((1 - float(self.shares[layer][n]), nats) for n, nats in self.channels[layer].items())
@@ -104,7 +110,7 @@ class BlockOptions:
         shares = prices.shares[layer]
         feed_forward = [
             part.plus(bits=0, loss=dearer * prices.of_channels(layer, n))
-            for n in (widths(full[1]) if len(prices.channels[layer]) > 1 else [full[1]])
+            for n in (widths(full[1]) if len(prices.channels[layer]) > 1 else prices.channels[layer])
             for part in self._part(layer, n, attention=False, share=float(shares[n]), kept=n / full[1])
         ]
         whole = combined(either(*attention), either(*feed_forward))

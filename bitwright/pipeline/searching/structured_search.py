@@ -4,11 +4,12 @@
    original, is where taking away competes with rounding.
 2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
    counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
+   Or a published method proposes structures (`methods.STRUCTURE_METHODS`), and the formats of each are solved for.
 3. The best by calibration text are candidates, as they are and with what is left refitted to the original (`compensation`), and compete with formats
    alone on held-out text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,12 +18,14 @@ import numpy as np
 
 from bitwright.compress import EXPANDED_BYTES, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
+from bitwright.methods import BlockSimilarity, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
 from bitwright.pipeline.finishing.compensated_choices import CompensatedChoices
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, group_numbers, widths
+from bitwright.predictors import Subject, block_cosines, span_distances
 from bitwright.search import solve_composite
 from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
 
@@ -74,18 +77,22 @@ class StructuredSearch:
 
     def candidates(self) -> list[StructuredChoice]:
         """Return the best structures with their formats by calibration text, the best first; none where taking nothing away is best throughout."""
-        loaded = self.loaded
-        with timed(loaded.store, "structure"), self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
-            whole = whole_structure(loaded.model.source)
-            blocks = self._blocks(evaluator, whole)
-            n = self._sequences(evaluator, _RANKED_TOKENS)
-            found: dict[tuple[int, ...], tuple[float, StructuredChoice]] = {}
-            for dearer in _DEARER:
-                for made in self._solved(blocks, dearer):
-                    if made.structure != whole and tuple(made.key.tolist()) not in found:
-                        found[tuple(made.key.tolist())] = (self._nats(evaluator, made.key, n), made)
-        ranked = sorted(found.values(), key=lambda pair: (pair[0], pair[1].size_bytes))
-        return [made for _, made in ranked[:_FINALISTS]]
+        loaded, whole = self.loaded, whole_structure(self.loaded.model.source)
+        with timed(loaded.store, "structure"):
+            proposed = self._proposed(whole)
+            with self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
+                blocks = self._unpriced(evaluator, whole)
+                if proposed:
+                    given = [replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)) for kept in proposed]
+                    return self._ranked(evaluator, [made for options in given for made in self._solved(options, 1.0)])
+                priced = replace(blocks, prices=self._prices(evaluator, blocks))
+                return self._ranked(evaluator, [made for dearer in _DEARER for made in self._solved(priced, dearer)])
+
+    def _ranked(self, evaluator: Evaluator, made: Sequence[StructuredChoice]) -> list[StructuredChoice]:
+        """Return the best of some choices that take something away, by calibration text."""
+        whole, n = whole_structure(self.loaded.model.source), self._sequences(evaluator, _RANKED_TOKENS)
+        different = {tuple(one.key.tolist()): one for one in made if one.structure != whole}
+        return sorted(different.values(), key=lambda one: (self._nats(evaluator, one.key, n), one.size_bytes))[:_FINALISTS]
 
     def compensated(self, candidates: Sequence[StructuredChoice]) -> list[StructuredChoice]:
         """Return the candidates with what is left refitted to the original, where there is anything to refit."""
@@ -123,12 +130,20 @@ class StructuredSearch:
     def _nats(self, evaluator: Evaluator, key: Choice, n_sequences: int) -> float:
         return evaluator(key, n_sequences).nats_per_token
 
-    def _blocks(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
-        """Measure what taking away costs at the start, and return the maker of options with these prices."""
+    def _proposed(self, whole: Structure) -> list[Structure]:
+        """Return the structures of the method that is asked for, none where parts are priced. The model must have its original weights."""
+        method = structure_method(self.loaded.settings.structure_method)
+        if method is None:
+            return []
+        loaded = self.loaded
+        subject = Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
+        return list(method.proposed(BlockSimilarity(block_cosines(subject), span_distances(subject)), whole, widths))
+
+    def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
+        """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
         loaded, run = self.loaded, self.run
-        n = self._sequences(evaluator, _PROBE_TOKENS)
-        base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, n)
-        prices = self._prices(whole, lambda structure: self._nats(evaluator, StructuredChoice(self.start, structure, 0).key, n) - base)
+        base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, self._sequences(evaluator, _PROBE_TOKENS))
+        shares = tuple(kept_energies(loaded.model.source, loaded.levels.importance, i) for i in range(whole.n_layers))
         weights, space = run.of_weights, weight_space(run.space)
         summed = weights.summed(without_cache(run.space, self.start))
         decided = {tensor.name for unit in space.units for tensor in unit.tensors}
@@ -138,27 +153,32 @@ class StructuredSearch:
             table=weights.table * (base / summed if summed > 0 else 1.0),
             fixed=tuple(tensor for tensor in loaded.model.tensors if tensor.name not in decided),
             whole=whole,
-            prices=prices,
+            prices=StructurePrices.of_one(whole, shares),
             cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
         )
 
-    def _prices(self, whole: Structure, cost: Callable[[Structure], float]) -> StructurePrices:
-        """Return the prices of taking away by `cost`, the nats/token that a structure adds at the start."""
-        source, importance, kinds, layers = self.loaded.model.source, self.loaded.levels.importance, self.kinds, range(whole.n_layers)
-        groups: list[dict[int, float]] = [{whole.head_groups[i]: 0.0} for i in layers]
-        channels: list[dict[int, float]] = [{whole.channels[i]: 0.0} for i in layers]
-        blocks: dict[int, float] = {}
+    def _prices(self, evaluator: Evaluator, blocks: BlockOptions) -> StructurePrices:
+        """Return the prices of taking away: the nats/token that less of a block adds at the start."""
+        kinds, whole, n = self.kinds, blocks.whole, self._sequences(evaluator, _PROBE_TOKENS)
+        groups: list[dict[int, float]] = [{full: 0.0} for full in whole.head_groups]
+        channels: list[dict[int, float]] = [{full: 0.0} for full in whole.channels]
+        gone: dict[int, float] = {}
+
+        def nats(layer: int, of_groups: int, of_channels: int) -> float:
+            kept = Structure(_with(whole.head_groups, layer, of_groups), _with(whole.channels, layer, of_channels))
+            return self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, n)
+
         with self.loaded.progress.stage("Pricing parts that may be taken away", whole.n_layers) as advance:
-            for i in layers:
-                for n in group_numbers(whole.head_groups[i], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
-                    groups[i][n] = max(cost(Structure(_with(whole.head_groups, i, n), whole.channels)), _LEAST)
-                for n in _probed(whole.channels[i]) if "channels" in kinds else ():
-                    channels[i][n] = max(cost(Structure(whole.head_groups, _with(whole.channels, i, n))), _LEAST)
+            base = nats(0, whole.head_groups[0], whole.channels[0])
+            for i, full in enumerate(zip(whole.head_groups, whole.channels, strict=True)):
+                for kept in group_numbers(full[0], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
+                    groups[i][kept] = max(nats(i, kept, full[1]) - base, _LEAST)
+                for kept in _probed(full[1]) if "channels" in kinds else ():
+                    channels[i][kept] = max(nats(i, full[0], kept) - base, _LEAST)
                 if "layers" in kinds and i:  # the first block keeps its heads, from which the engine takes their size
-                    blocks[i] = max(cost(Structure(_with(whole.head_groups, i, 0), _with(whole.channels, i, 0))), _LEAST)
+                    gone[i] = max(nats(i, 0, 0) - base, _LEAST)
                 advance(1)
-        shares = tuple(kept_energies(source, importance, i) for i in layers)
-        return StructurePrices(tuple(groups), tuple(channels), blocks, shares)
+        return StructurePrices(tuple(groups), tuple(channels), gone, blocks.prices.shares)
 
     def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
         """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""

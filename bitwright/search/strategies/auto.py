@@ -1,8 +1,8 @@
 """Default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
 
-1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations. They race against the first, which
-   shows what a difference between choices must be for the text to tell it. If prices without any error would gain less than that, the search ends
-   here.
+1. Measure the starting choices, first on `_GLANCE` sequences: the exact optimum of the table, of a second table, the best uniform allocations. They
+   race against the first, which shows what a difference between choices must be for the text to tell it: the standard error of a paired difference,
+   on all of the text smaller by the root of the number of sequences. If prices without any error would gain less than that, the search ends here.
 2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,
    around which the divergence is
 
@@ -37,6 +37,7 @@ from bitwright.spaces import Choice, Choices, Space
 
 WORTH_IT = 2.0
 FAR = 0.1  # nats/token: nearer to the original, the table is itself a valid expansion
+_GLANCE = 8  # sequences that say whether there is anything to search for
 _AT_ONCE = 4
 _PATIENCE = 3  # rounds in a row without a promising candidate: a predictor fitted to a handful of choices is overconfident
 _N_SWAPS, _N_PERTURBED = 256, 24
@@ -76,12 +77,16 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     seen, rng = Seen(), problem.random()
     optima = [_optimum(problem, table, budget_bits) for table in tables]
     prices = row_prices(problem.space, tables[0], budget_bits, rows=problem.rows)
-    known = yield Question(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences, optima[0][None])
-    if _value_of(known, _best(known)) > FAR:
-        if expand is not None:
-            known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
-    elif _worth_of_prices(problem, budget_bits, table=tables[0], prices=prices, known=known) <= WORTH_IT * _noise(known):
+    first = seen.new(np.concatenate([optima, problem.start_within(budget_bits)]))
+    known = yield Question(first, min(_GLANCE, problem.n_sequences), optima[0][None])
+    if _is_settled(problem, budget_bits, table=tables[0], prices=prices, known=known):
         return
+    if problem.n_sequences > _GLANCE:
+        known = known.joined((yield Question(first, problem.n_sequences, optima[0][None])))
+        if _is_settled(problem, budget_bits, table=tables[0], prices=prices, known=known):
+            return
+    if expand is not None and _is_far(known):
+        known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
@@ -156,6 +161,18 @@ def _filling(space: Space, known: Trials, pool: Choices, *, refit: Refit) -> lis
 
 def _optimum(problem: Problem, table: Table, budget_bits: int) -> Choice:
     return solve_with_rows(problem.space, table, budget_bits, rows=problem.rows).choice
+
+
+def _is_far(known: Trials) -> bool:
+    return _value_of(known, _best(known)) > FAR
+
+
+def _is_settled(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> bool:
+    """Return whether prices without any error would gain less than all of the text can tell, by the sequences that were measured."""
+    if _is_far(known):
+        return False
+    noise = _noise(known) * np.sqrt(known.n_sequences.max() / problem.n_sequences)
+    return _worth_of_prices(problem, budget_bits, table=table, prices=prices, known=known) <= WORTH_IT * float(noise)
 
 
 def _worth_of_prices(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> float:

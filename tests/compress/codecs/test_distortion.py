@@ -156,7 +156,7 @@ def tables(draw: st.DrawFn) -> tuple[Space, Distortion]:
 
 
 @given(made_tables=tables())
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_worth_offering_is_what_nothing_beats(made_tables: tuple[Space, Distortion]) -> None:
     space, distortion = made_tables
     keep = distortion.worth_offering(space)

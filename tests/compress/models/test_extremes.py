@@ -37,7 +37,7 @@ def normal(magnitude: float, seed: int = 0) -> np.ndarray:
 
 
 @given(pair=st.sampled_from(_INTEGERS), magnitude=st.floats(-30, 4).map(lambda x: 10.0**x), seed=st.integers(0, 9))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_no_integers_are_worse_than_zeros_whatever_the_magnitude(pair: tuple[Codec, Format], magnitude: float, seed: int) -> None:
     assert error(*pair, normal(magnitude, seed)) <= 1
 

@@ -10,6 +10,7 @@ from bitwright.engines.compressed_tensors.target import VLLM, packed
 from bitwright.testing.engine_contract import CheckpointEngineContract, LayoutContract
 
 
+@pytest.mark.slow
 class TestTransformers(CheckpointEngineContract):
     engine = ENGINES["transformers"]
 
@@ -19,6 +20,7 @@ class TestTransformers(CheckpointEngineContract):
         return str(llama_256)
 
 
+@pytest.mark.slow
 class TestVllm(CheckpointEngineContract):
     """Unpacked by the package that vLLM uses where no vLLM is at hand."""
 

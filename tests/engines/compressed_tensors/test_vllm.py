@@ -5,7 +5,11 @@ The real one is asked where the environment names its Python: `BITWRIGHT_VLLM_PY
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -18,10 +22,14 @@ from bitwright.errors import ModelError, UserError
 from tests.sentences import sentence
 
 CONTEXTS, PROMPT = [[1, 5, 9], [1, 5, 9, 100, 33]], [1, 7]
-#: the part of vLLM's interface that the program uses, computed by transformers; it fails as vLLM does where a folder holds no model
+#: the part of vLLM's interface that the program uses; the logits are asked of this process, since importing torch in another takes seconds.
+#: It fails as vLLM does where a folder holds no model
 STANDING_IN = """
 import os, types
 from dataclasses import dataclass
+from multiprocessing.connection import Client
+
+import numpy as np
 
 __version__ = "0.0"
 
@@ -37,28 +45,42 @@ class LLM:
         assert dtype in ("float32", "bfloat16") and max_logprobs == -1 and skip_tokenizer_init
         if not os.path.isfile(os.path.join(path, "config.json")):
             raise OSError(f"{path} holds no model")
-        import torch
-        from transformers import AutoModelForCausalLM
-        self.torch = torch
-        self.module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        with open(os.path.join(os.path.dirname(__file__), "address")) as address:
+            self.torch = Client(address.read())
+        self.torch.send(path)
 
     def generate(self, prompts, asked, use_tqdm):
-        with self.torch.no_grad():
-            return [self.one(prompt["prompt_token_ids"], asked) for prompt in prompts]
+        return [self.one(prompt["prompt_token_ids"], asked) for prompt in prompts]
+
+    def logits(self, ids):
+        self.torch.send(ids)
+        return np.array(self.torch.recv())
 
     def one(self, ids, asked):
         written, rows = [], []
         for _ in range(asked.max_tokens):
-            rows.append(self.module(self.torch.tensor([ids + written])).logits[0, -1].log_softmax(-1).tolist())
-            written.append(max(range(len(rows[-1])), key=rows[-1].__getitem__))
+            logits = self.logits(ids + written)
+            rows.append((logits - np.logaddexp.reduce(logits)).tolist())
+            written.append(int(logits.argmax()))
         named = [{i: types.SimpleNamespace(logprob=value) for i, value in reversed(list(enumerate(row)))} for row in rows]
         return types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=written, logprobs=named)])
 """
 PLATFORM = "current_platform = type('Platform', (), {'is_cpu': staticmethod(lambda: True)})\n"
 
 
+def answer_each(listener: Listener) -> None:
+    """Answer one process after another with the logits of the next token; each names a folder, then contexts. One that names none is the last."""
+    while True:
+        with listener.accept() as engine, suppress(EOFError), torch.no_grad():
+            if not (folder := engine.recv()):
+                return
+            module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            while True:
+                engine.send(module(torch.tensor([engine.recv()])).logits[0, -1].tolist())
+
+
 @pytest.fixture
-def stand_in(tmp_path: Path) -> str:
+def stand_in(tmp_path: Path) -> Iterator[str]:
     """A Python whose vLLM is the package above."""
     package = tmp_path / "packages" / "vllm"
     package.mkdir(parents=True)
@@ -67,7 +89,14 @@ def stand_in(tmp_path: Path) -> str:
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nPYTHONPATH="{package.parent}" exec "{sys.executable}" "$@"\n')
     program.chmod(0o755)
-    return str(program)
+    with Listener(family="AF_UNIX") as listener:
+        (package / "address").write_text(str(listener.address))
+        answering = Thread(target=answer_each, args=(listener,), daemon=True)
+        answering.start()
+        yield str(program)
+        with Client(listener.address) as last:
+            last.send("")
+        answering.join()
 
 
 def in_torch(folder: Path) -> tuple[np.ndarray, list[int]]:
@@ -124,7 +153,7 @@ def test_a_check_asks_the_engine_and_finds_a_broken_promise(stand_in: str, llama
     unrun = bw.verify(fitted.plan, fitted.model)
     assert "--engine-python" in {name: found for name, _, found in unrun.rows}["loaded and run by the engine"]
     other = Path(stand_in).parent / "packages" / "vllm" / "__init__.py"
-    other.write_text(other.read_text().replace(".log_softmax", ".mul(1.2).log_softmax"))
+    other.write_text(other.read_text().replace("= self.logits(", "= 1.2 * self.logits("))
     assert any("from torch with the same weights" in line for line in bw.verify(fitted.plan, fitted.model, engine_python=stand_in).broken)
 
 

@@ -130,6 +130,7 @@ def test_a_path_without_a_converter_is_refused(tmp_path: Path) -> None:
     sentence(caught.value, tmp_path, "convert_hf_to_gguf.py")
 
 
+@pytest.mark.slow
 def test_what_pip_says_is_in_the_sentence(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):

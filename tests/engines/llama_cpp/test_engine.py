@@ -9,6 +9,7 @@ from bitwright.engines import ENGINES, Serving
 from bitwright.testing.engine_contract import EngineContract
 
 
+@pytest.mark.slow
 class TestLlamaCpp(EngineContract):
     engine = ENGINES["llama.cpp"]
     # libggml takes seconds to begin with the others, which test_profiling.py loads and test_ggml.py counts and decodes

@@ -7,9 +7,10 @@ from gguf import GGUFValueType
 
 from bitwright.compress import GgufSource, KeyValue, Model
 from bitwright.engines.container import Recipe
+from bitwright.engines.llama_cpp import runtime
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.log import why_unusable
-from bitwright.engines.llama_cpp.runtime import LlamaCpp
+from bitwright.engines.llama_cpp.runtime import LlamaCpp, completed
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
 from tests.compress import tiny_models as tiny
@@ -57,7 +58,7 @@ def test_contexts_that_begin_with_one_another_are_computed_once(engine: LlamaCpp
         return found
 
     monkeypatch.setattr(LlamaCpp, "_answer", counted)
-    for p, q in zip(expected, engine.next_tokens(contexts), strict=True):
+    for p, q in zip(expected, engine.next_tokens(contexts, expected), strict=True):
         assert 0 <= tiny.divergence(p, q) < 1e-3
     assert sorted(n_computed) == [4, 4, 4, 4, 8]
 
@@ -95,3 +96,25 @@ def test_a_file_that_aborts_llama_cpp_is_told_with_its_last_words(gguf_256: Path
     assert told.startswith("GGML_ASSERT(")
     assert "n_expert_used" in told
     assert why_unusable(gguf_256, 8) == ""
+
+
+def test_tokens_that_the_engine_does_not_tell_share_what_is_left() -> None:
+    p, q = np.random.default_rng(0).dirichlet(np.ones(50), size=2)
+    told = np.where(np.argsort(np.argsort(-q)) < 20, np.log(q), -np.inf)
+    head = np.isfinite(told)
+    found = completed(told, np.log(p))
+    assert np.exp(found).sum() == pytest.approx(1)
+    np.testing.assert_allclose(found[head], np.log(q[head]))
+    merged_p, merged_q = (np.append(of[head], of[~head].sum()) for of in (p, q))
+    assert tiny.divergence(np.log(p), found) == pytest.approx(tiny.divergence(np.log(merged_p), np.log(merged_q)))
+    assert np.isfinite(completed(np.append(np.log(q), -np.inf), np.log(np.append(p, 1e-9)))).all()
+
+
+def test_a_large_vocabulary_is_asked_for_its_most_likely_tokens(engine: LlamaCpp, dense: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = random_tokens(1, 9).ids[0]
+    p, whole = next_token_log_probabilities(dense, [context])[0], engine.next_token(context.tolist())
+    monkeypatch.setattr(runtime, "REPORTED", 16)
+    found = engine.next_token(context.tolist(), p)
+    top = np.argsort(-whole)[:16]
+    np.testing.assert_allclose(found[top], whole[top], atol=1e-4)
+    assert 0 <= tiny.divergence(p, found) <= tiny.divergence(p, whole) + 1e-9

@@ -10,6 +10,7 @@ from bitwright.spaces import NATIVE_FORMATS, BlockFormat
 from bitwright.testing.engine_contract import CheckpointEngineContract, LayoutContract
 
 
+@pytest.mark.slow
 class TestNative(CheckpointEngineContract):
     engine = ENGINES["native"]
 

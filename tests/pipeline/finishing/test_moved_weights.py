@@ -18,7 +18,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.finishing.channel_fitting import ReadChannels
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
-from bitwright.spaces import MovedChannels
+from bitwright.spaces import MovedChannels, PlannedStructure
 from tests.conftest import saved
 from tests.runs import small
 from tests.sentences import sentence
@@ -76,13 +76,20 @@ def test_the_file_is_what_was_measured(made: Fitted, uneven: Path, tmp_path: Pat
         as_it_stands = reference.measure(model, [KullbackLeibler()])
     reference.discard()
     assert found.mean() == pytest.approx(made.plan.divergence.nats_per_token, rel=1e-4)
-    assert as_it_stands.mean() > 1.5 * found.mean()
+    assert as_it_stands.mean() > 1.1 * found.mean()  # norms are not in the module
 
 
 def test_the_plan_is_built_again_and_verified(made: Fitted, tmp_path: Path) -> None:
     path = bw.build(made.plan, tmp_path / "again.gguf")
     assert path.read_bytes() == made.model.read_bytes()
     assert bw.verify(made.plan, path).broken == ()
+
+
+def test_a_plan_with_structure_too_is_refused(made: Fitted, tmp_path: Path) -> None:
+    whole = PlannedStructure(head_groups=(2, 2), channels=(96, 96))
+    with pytest.raises(PlanError) as caught:
+        bw.build(made.plan.model_copy(update={"structure": whole}), tmp_path / "model.gguf")
+    sentence(caught.value, "scale", "not both")
 
 
 def test_the_plan_is_made_again_and_without_the_step_too(made: Fitted) -> None:

@@ -21,7 +21,7 @@ from bitwright.progress import Silent
 from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.campaign.test_surroundings import mounted
 from tests.measuring import Divergence
-from tests.runs import small
+from tests.runs import UNSEARCHED, small
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,6 @@ pytestmark = pytest.mark.slow
 MENU, BUDGET = ("INT8_G32", "INT4_G32", "INT3_G32"), "6bpw"
 
 
-BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=0)
 
 
 @pytest.fixture(scope="module", params=["rtn", "clip", "hqq", "gptq", "gptq+clip"])
@@ -40,7 +39,7 @@ def codec(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def run(codec: str, llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = small(llama_gqa, target="integers", formats=MENU, codec=codec, sensitivity="importance")
-    return bw.pipeline.search(settings, tmp_path_factory.mktemp("run"), n_points=2, by=BY)
+    return bw.pipeline.search(settings, tmp_path_factory.mktemp("run"), n_points=2, by=UNSEARCHED)
 
 
 def packed(plan: Plan, model: Path) -> dict[str, bytes]:
@@ -82,7 +81,7 @@ def test_the_promise_is_that_of_the_bytes(run: Run, llama_gqa: Path, tmp_path: P
 @pytest.fixture(scope="module")
 def gptq_folder(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = small(llama_gqa, target="integers", formats=MENU, codec="gptq", sensitivity="importance")
-    by, folder = BY, tmp_path_factory.mktemp("gptq") / "run"
+    by, folder = UNSEARCHED, tmp_path_factory.mktemp("gptq") / "run"
     bw.pipeline.search(settings, folder, n_points=2, by=by).store.close()
     return folder
 
@@ -148,7 +147,7 @@ def test_a_rounding_that_cannot_be_repeated_is_refused(of_gptq: Run, shipped: st
 
 def test_experts_apart_are_rounded_by_their_own_moments(tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32"), codec="gptq", sensitivity="importance")
-    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=UNSEARCHED)
     plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
     apart = model_as_held(load(str(tiny_mixtral), view=engine_named("native").view), NATIVE)
     of = packing(plan, target_named("native"), open_source(str(tiny_mixtral), engine_named("native").view))

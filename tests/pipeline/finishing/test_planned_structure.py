@@ -33,6 +33,7 @@ def planned(fit: Fit, structure: Structure, formats: Mapping[str, str] | None = 
     return plan.model_copy(update={"structure": recorded, "size_bytes": size})
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_structure_is_built_and_checked(fit_of_folder: Fit, tmp_path: Path) -> None:
     plan = planned(fit_of_folder, Structure((3, 0), (512, 256)), {"blk.0.attn_output.weight": "Q8_0"})
     (tmp_path / "plan.json").write_text(plan.to_json(), encoding="utf-8")

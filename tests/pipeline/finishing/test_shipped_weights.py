@@ -27,13 +27,12 @@ from bitwright.progress import Silent
 from bitwright.report import Shipping
 from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.measuring import Divergence
-from tests.runs import small
+from tests.runs import UNSEARCHED, small
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
 
 BUDGET = bw.parse_budget("6bpw")
-BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def of_search(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The folder of a search."""
     settings = small(llama_gqa, target="integers", formats=("INT8_G32", "INT4_G32", "INT3_G32"), sensitivity="importance")
     folder = tmp_path_factory.mktemp("search") / "run"
-    bw.pipeline.search(settings, folder, n_points=2, by=BY).store.close()
+    bw.pipeline.search(settings, folder, n_points=2, by=UNSEARCHED).store.close()
     return folder
 
 
@@ -149,7 +148,7 @@ def test_words_that_cannot_be_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         replace(settings, ship_codec="gptq")
     sentence(caught.value, "ggml, obs", "llama.cpp")
-    both = replace(BY, objectives=bw.pipeline.named_objectives("flips"))
+    both = replace(UNSEARCHED, objectives=bw.pipeline.named_objectives("flips"))
     settings = small(run.settings.model, target="transformers", formats=("W8_G32", "W4_G32"), ship_codec="gptq")
     with pytest.raises(UserError) as caught:
         bw.fit(settings, BUDGET, tmp_path / "o", by=both)
@@ -159,7 +158,7 @@ def test_words_that_cannot_be_are_refused(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("codec", "ship_codec"), [("gptq", ""), ("rtn", "gptq+clip"), ("rtn", "hqq")])
 def test_a_checkpoint_is_built_of_the_very_bytes_again_and_again(llama_gqa: Path, tmp_path: Path, codec: str, ship_codec: str) -> None:
     settings = small(llama_gqa, target="transformers", formats=("W8_G32", "W3_G32"), sensitivity="importance", codec=codec, ship_codec=ship_codec)
-    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=UNSEARCHED)
     plan, _ = bw.plan(run, bw.parse_budget("10bpw"))
     for name in ("first", "second"):
         bw.build(plan, tmp_path / name)
@@ -176,7 +175,7 @@ def test_a_checkpoint_is_built_of_the_very_bytes_again_and_again(llama_gqa: Path
 
 def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32", "DROP"), ship_codec="gptq")
-    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=UNSEARCHED)
     space = run.space
     names = {form.name: f for f, form in enumerate(space.formats)}
     choice = np.full(len(space.units), names["INT3_G32"])

@@ -1,5 +1,4 @@
 import hashlib
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +6,10 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import open_source
-from bitwright.engines import NATIVE
 from bitwright.errors import BudgetError
 from bitwright.pipeline import Run
-from bitwright.pipeline.planning.candidates import best, budget_bytes, by_reduction, candidates, make_plan
-from bitwright.spaces import Choice, Tensor, discover, parse_budget
+from bitwright.pipeline.planning.candidates import best, budget_bytes, candidates, make_plan
+from bitwright.spaces import Choice, parse_budget
 from tests.measuring import measurement_of, uniform
 from tests.sentences import sentence
 
@@ -71,23 +69,3 @@ def test_a_plan_says_all_that_is_needed_to_build_it_again(searched: Run) -> None
     assert (made.found.strategy, made.found.sensitivity, made.found.seed, made.found.budget) == ("knapsack", "gradient", 0, "6bpw")
     assert "sampled from the model" in made.found.calibration
     assert made.target == "llama.cpp"
-
-
-def test_candidates_within_reductions_are_optima() -> None:
-    """Three matrices whose sparse formats look best: brute force within bits, and within bits and each reduction."""
-    units = discover([Tensor(f"blk.{i}.attn_q.weight", (8, 64), "F32") for i in range(3)])
-    space = NATIVE.space(units, menu=("INT2_G64", "INT4_G64", "INT4_2OF4", "INT4_S50"), fixed_bytes=0, n_weights=1536)
-    table = np.where(space.offered, np.random.default_rng(0).uniform(1, 2, space.offered.shape), np.nan)
-    table[:, [bool(form.reduction) for form in space.formats]] /= 100
-    within = {"alone": {""}, "and n of m": {"", "n of m"}, "and masks": {"", "masks"}}
-    for size_bytes in (480, 700, 900):
-        found = by_reduction(space, table, size_bytes, ())
-        assert found.keys() == {f"knapsack, bits {words}" for words in within}
-        for words, reductions in within.items():
-            few = [int(f) for f in np.flatnonzero(space.offered[0]) if space.formats[f].reduction in reductions]
-            fitting = [choice for choice in product(few, repeat=3) if space.total_bytes(np.array(choice)) <= size_bytes]
-            least = min(sum(table[u, f] for u, f in enumerate(choice)) for choice in fitting)
-            assert sum(table[u, f] for u, f in enumerate(found[f"knapsack, bits {words}"])) == pytest.approx(least)
-    assert by_reduction(space, table, 400, ()) == {}  # smaller than two bits
-    narrow = NATIVE.space(units, menu=("INT2_G64", "INT4_G64"), fixed_bytes=0, n_weights=1536)
-    assert by_reduction(narrow, table, 900, ()) == {}

@@ -19,7 +19,7 @@ from bitwright.pipeline.planning.cost_limits import CostCeiling, parse_at_most, 
 from bitwright.pipeline.planning.costs import costs_of, limits_of
 from bitwright.pipeline.searching.search import named_objectives
 from bitwright.search import solve
-from tests.runs import small
+from tests.runs import UNSEARCHED, small
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,8 @@ MENU = ("INT2_G32", "INT4_G32", "INT8_G32")
 
 @pytest.fixture(scope="module")
 def of_experts(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return bw.pipeline.search(small(tiny_mixtral, target="native", formats=MENU), tmp_path_factory.mktemp("ceilings") / "run", n_points=2)
+    settings, folder = small(tiny_mixtral, target="native", formats=MENU), tmp_path_factory.mktemp("ceilings") / "run"
+    return bw.pipeline.search(settings, folder, n_points=2, by=UNSEARCHED)
 
 
 @pytest.fixture(scope="module")

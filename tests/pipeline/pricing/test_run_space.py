@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space
 from bitwright.progress import Silent
 from bitwright.search import hull
-from tests.runs import small
+from tests.runs import UNSEARCHED, small
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -21,9 +22,22 @@ def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
     return set_up(settings, folder, device="cpu", progress=Silent())
 
 
+@pytest.fixture(scope="module")
+def searched_by(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """Searches with four sensitivities, whose points are those of their tables."""
+    formats, folder = ("Q8_0", "Q4_0", "IQ4_NL"), tmp_path_factory.mktemp("searched")
+    runs = {
+        name: bw.pipeline.search(small(llama_tied, sensitivity=name, formats=formats), folder / name, n_points=3, by=UNSEARCHED)
+        for name in ("weight", "importance", "gradient", "measured")
+    }
+    yield runs
+    for run in runs.values():
+        run.store.close()
+
+
 @pytest.mark.parametrize("sensitivity", ["weight", "importance", "gradient", "measured"])
-def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity, formats=("Q8_0", "Q4_0", "IQ4_NL")), tmp_path / "o", n_points=3)
+def test_every_sensitivity_gives_a_front(sensitivity: str, searched_by: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = searched_by[sensitivity]
     table, tried = run.table, run.tried
     assert table.shape == run.space.offered.shape
     assert (tried & ~run.space.offered).any(), "of two formats of one size only the better is offered"
@@ -35,13 +49,12 @@ def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp
     assert len(run.measurements) >= 3
     monkeypatch.setattr("bitwright.pipeline.pricing.run_space.distortion_of", None)
     assert (price(bench(run.settings, run.folder)).table == table)[tried].all()
-    run.store.close()
 
 
 @pytest.mark.parametrize("sensitivity", ["alignment", "measured-coarse", "shapley", "lim", "hawq", "delta-loss"])
 def test_so_does_every_other_proxy(sensitivity: str, llama_tied: Path, tmp_path: Path) -> None:
     """Prices below zero among them: there, coarse weights make up for other errors."""
-    run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity), tmp_path / "o", n_points=2)
+    run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity), tmp_path / "o", n_points=2, by=UNSEARCHED)
     assert np.isfinite(run.table[run.tried]).all()
     sums = {name: run.summed(choice) for name, choice in uniforms(run).items()}
     assert sums["uniform Q8_0"] < sums["uniform Q4_0"]
@@ -49,11 +62,8 @@ def test_so_does_every_other_proxy(sensitivity: str, llama_tied: Path, tmp_path:
     run.store.close()
 
 
-def test_the_four_sensitivities_differ(llama_tied: Path, tmp_path: Path) -> None:
-    found = {}
-    for name in ("weight", "importance", "gradient", "measured"):
-        prices = price(bench(small(llama_tied, sensitivity=name), tmp_path / name))
-        found[name] = np.log(np.maximum(prices.table[prices.tried], 1e-12))
+def test_the_four_sensitivities_differ(searched_by: dict[str, Run]) -> None:
+    found = {name: np.log(np.maximum(run.table[run.tried], 1e-12)) for name, run in searched_by.items()}
     for first, one in found.items():
         for second, other in found.items():
             assert first == second or not np.allclose(one, other, atol=1e-3)

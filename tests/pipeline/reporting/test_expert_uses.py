@@ -12,7 +12,7 @@ from bitwright.objectives import Routing
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline import Run
 from bitwright.pipeline.reporting.expert_uses import decode_read_bytes, expert_uses
-from tests.runs import small
+from tests.runs import UNSEARCHED, small
 from tests.runs import small as brief
 from tests.sentences import sentence
 
@@ -24,7 +24,7 @@ MENU = ("INT2_G32", "INT4_G32")
 @pytest.fixture(scope="module")
 def of_experts(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = brief(tiny_mixtral, target="native", formats=MENU)
-    return bw.pipeline.search(settings, tmp_path_factory.mktemp("experts") / "run", n_points=2)
+    return bw.pipeline.search(settings, tmp_path_factory.mktemp("experts") / "run", n_points=2, by=UNSEARCHED)
 
 
 def test_every_expert_has_a_row_with_its_format(of_experts: Run) -> None:
@@ -92,7 +92,7 @@ def test_where_hardly_a_token_is_read_experts_are_priced_by_force(tiny_mixtral: 
     few = {"target": "native", "formats": MENU, "n_calibration": 2, "sequence_length": 12}
     with pytest.raises(TextError):
         bw.pipeline.search(small(tiny_mixtral, **few), tmp_path / "floor", n_points=2)
-    run = bw.pipeline.search(small(tiny_mixtral, **few, rare="forced"), tmp_path / "forced", n_points=2)
+    run = bw.pipeline.search(small(tiny_mixtral, **few, rare="forced"), tmp_path / "forced", n_points=2, by=UNSEARCHED)
     experts = np.array([unit.expert >= 0 for unit in run.space.units])
     assert experts.sum() == 8
     assert (run.table[experts][run.space.offered[experts]] > 0).all()

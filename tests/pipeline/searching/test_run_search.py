@@ -16,6 +16,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.candidates import candidates, own_candidate
 from bitwright.pipeline.planning.origins import origin
+from bitwright.pipeline.planning.reductions import by_reduction
 from bitwright.pipeline.pricing.run_space import front_points, price
 from bitwright.pipeline.searching.ask_tell_loop import Meter
 from bitwright.pipeline.searching.model_problem import open_problem
@@ -47,6 +48,23 @@ def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory)
     bench = set_up(settings, tmp_path_factory.mktemp("mixture"), device="cpu", progress=Silent())
     run = price(bench)
     yield bench, run
+    run.store.close()
+
+
+@pytest.mark.slow
+def test_a_search_begins_at_the_optima_within_bits_and_each_reduction(llama_tied: Path, tmp_path: Path) -> None:
+    menu = ("INT2_G32", "INT4_G32", "INT4_2OF4", "INT2_R8")
+    bench = set_up(
+        small(llama_tied, target="native", formats=menu, sensitivity="importance", n_calibration=2, sequence_length=12), tmp_path, device="cpu",
+        progress=Silent(),
+    )  # fmt: skip
+    run = price(bench)
+    budget_bits = middle(run) // 8 * 8
+    found = search_budget(bench, run, budget_bits=budget_bits, search=Search(method_named("auto"), evaluations=7))
+    asked = {tuple(choice.tolist()) for choice in found.trials.choices}
+    starts = by_reduction(run.space, run.table, budget_bits // 8, ())
+    assert len(starts) == 3
+    assert all(tuple(choice.tolist()) in asked for choice in starts.values())
     run.store.close()
 
 

@@ -18,7 +18,7 @@ class TestBuckets(StrategyContract):
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_where_a_bucket_is_a_bit_the_best_choice_is_found(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -37,7 +37,7 @@ def constrained(draw: st.DrawFn) -> tuple[Space, Table, tuple[Row, ...]]:
 
 
 @given(constrained(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_rows_are_kept_at_the_least_loss(instance: tuple[Space, Table, tuple[Row, ...]], share: float) -> None:
     space, table, rows = instance
     budget_bits = budgets(space, share)

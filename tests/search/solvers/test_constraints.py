@@ -13,7 +13,7 @@ from tests.search.instances import Table, every_choice, instances, space_of
 
 
 @given(instances(), st.integers(0, 5), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_a_row_holds_for_what_it_describes(instance: tuple[Space, Table], n: int, data: st.DataObject) -> None:
     space = instance[0]
     units = np.array([data.draw(st.booleans()) for _ in space.units])

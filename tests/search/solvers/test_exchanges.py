@@ -19,7 +19,7 @@ def after(space: Space, table: Table, budget_bits: int) -> Choice:
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_never_worse_than_before_and_within_the_room(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     relaxation = relaxed(space, table, budgets(space, share))
@@ -31,7 +31,7 @@ def test_never_worse_than_before_and_within_the_room(instance: tuple[Space, Tabl
 
 
 @given(instances(max_units=6, max_formats=2), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_no_one_or_two_moves_are_left_that_would_gain_a_thousandth_of_the_gap(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -17,7 +17,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, m
 
 
 @given(instances())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_every_hull_point_is_the_best_of_its_size(instance: tuple[Space, Table]) -> None:
     space, table = instance
     front, choices = hull(space, table), every_choice(space)
@@ -27,7 +27,7 @@ def test_every_hull_point_is_the_best_of_its_size(instance: tuple[Space, Table])
 
 
 @given(instances())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_no_choice_lies_below_the_hull(instance: tuple[Space, Table]) -> None:
     space, table = instance
     front, choices = hull(space, table), every_choice(space)

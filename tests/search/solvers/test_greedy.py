@@ -71,7 +71,7 @@ def heap_demoted(space: Space, table: Table, budget_bits: int) -> list[int]:
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_the_sort_takes_what_a_heap_would_pop(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -102,7 +102,7 @@ def convex(draw: st.DrawFn) -> tuple[Space, Table]:
 
 
 @given(convex(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_on_convex_tables_greedy_is_the_lagrangian_and_within_a_step_of_the_best(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -43,7 +43,7 @@ def tied_instances(draw: st.DrawFn) -> tuple[Space, Table]:
 
 
 @given(tied_instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=80)
 def test_of_equals_takes_fewest_bits_then_the_lexicographically_first(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -73,7 +73,7 @@ def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int, n
 
 
 @given(instances(max_units=6), st.floats(0.0, 1.0), st.integers(1, 3))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_a_thinned_search_still_brackets_the_best_loss(instance: tuple[Space, Table], share: float, n_states: int) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -17,7 +17,7 @@ class TestLagrangian(StrategyContract):
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_no_worse_than_the_corner_of_the_hull_below_the_budget(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     front = hull(space, table)

@@ -25,7 +25,7 @@ def together(matrix: NDArray[np.float64], choices: Choices, index: int) -> NDArr
 
 
 @given(instances(), st.floats(0.0, 1.0), st.booleans(), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=75)
 def test_the_best_choice_is_found_for_any_symmetric_matrix(
     instance: tuple[Space, Table], share: float, semidefinite: bool, data: st.DataObject
 ) -> None:

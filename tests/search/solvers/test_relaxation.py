@@ -16,7 +16,7 @@ def relaxed(space: Space, table: Table, budget_bits: int) -> Relaxation:
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_no_loss_is_further_from_the_best_than_its_gap(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -28,7 +28,7 @@ def test_no_loss_is_further_from_the_best_than_its_gap(instance: tuple[Space, Ta
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_rounded_down_it_fits_at_no_reduced_cost(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     relaxation = relaxed(space, table, budgets(space, share))

@@ -43,7 +43,7 @@ def test_ratios_are_of_weights_and_the_middle_of_a_unit_decides() -> None:
 
 
 @given(ranked(), st.floats(0.0, 1.2))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_the_budget_is_kept_and_no_more_important_unit_is_coarser(instance: tuple[Space, NDArray[np.float64]], share: float) -> None:
     space, scores = instance
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))
@@ -56,7 +56,7 @@ def test_the_budget_is_kept_and_no_more_important_unit_is_coarser(instance: tupl
 
 
 @given(ranked(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_two_tiers_lower_the_fewest_of_the_least_important(instance: tuple[Space, NDArray[np.float64]], share: float) -> None:
     space, scores = instance
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))

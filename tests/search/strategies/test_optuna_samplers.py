@@ -33,7 +33,7 @@ class TestNsga2Front(FrontContract):
 
 @pytest.mark.slow
 class TestTpe(BudgetContract):
-    n_to_best = 150
+    n_to_best = 60
 
     def strategy(self, problem: Problem, budget_bits: int) -> Strategy:
         return tpe(problem, budget_bits, n=200)

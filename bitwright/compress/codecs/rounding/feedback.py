@@ -8,14 +8,17 @@ With T, the upper Cholesky factor of the inverse of the second moments (`factor`
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
 
 from bitwright.compress.models.source import Floats
 
 Positions = NDArray[np.int64]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 class Feedback:
@@ -52,15 +55,19 @@ def factor(moments: NDArray[np.float64], damping: float) -> Floats:
     return np.asarray(dtrtri(square_root(moments, damping), lower=0)[0], dtype=np.float32)
 
 
-def square_root(moments: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
-    """Return U `(n_columns, n_columns)`, upper triangular with U Uᵀ = H + λ I up to a factor; the identity if all moments are zero."""
-    mean = moments.diagonal().mean()
+def square_root(moments: NDArray[Real], damping: float) -> NDArray[Real]:
+    """Return U `(n_columns, n_columns)`, upper triangular with U Uᵀ = H + λ I up to a factor; the identity if all moments are zero.
+
+    Raises:
+        LinAlgError: H + λ I is not positive definite within the precision of its type.
+    """
+    mean = moments.diagonal().mean(dtype=np.float64)
     if mean <= 0:
-        return np.eye(len(moments))
-    damped = 2 * moments / mean  # only ratios matter
+        return np.eye(len(moments), dtype=moments.dtype)
+    damped = moments * moments.dtype.type(2 / mean)  # only ratios matter
     unseen = damped.diagonal() <= 0
     damped[unseen, unseen] = 2.0
     damped[np.diag_indices(len(damped))] += 2 * damping
     # upper triangular: the Cholesky factor with rows and columns in reverse
-    upper: NDArray[np.float64] = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    return upper
+    reverse = np.ascontiguousarray(damped[::-1, ::-1]).T  # symmetric, and in the order of Fortran nothing is copied
+    return np.ascontiguousarray(cholesky(reverse, lower=True, overwrite_a=True, check_finite=False)[::-1, ::-1])

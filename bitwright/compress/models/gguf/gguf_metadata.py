@@ -4,7 +4,7 @@ Keys: `gguf-py/gguf/constants.py` of llama.cpp; the keys each architecture needs
 head dimensions and Gemma's pattern of sliding-window layers are always written.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isclose
 from typing import Any
 
@@ -99,16 +99,17 @@ def array(key: str, values: Iterable[Any], item: GGUFValueType) -> KeyValue:
 
 
 def _require_type(key: str, value: Any, kind: GGUFValueType) -> None:
-    whole = type(value) is int
-    fits = {
-        _U32: whole and 0 <= value < 2**32,
-        GGUFValueType.INT32: whole and -(2**31) <= value < 2**31,
-        _F32: (whole or type(value) is float) and abs(value) < _LARGEST_F32,
-        _BOOL: type(value) is bool,
-        _STRING: isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value),
-    }
-    if not fits[kind]:
+    if not _FITS[kind](value):
         raise ModelError(f"A GGUF file holds {key} as {kind.name}; this model's is {shown(value)}: download or save the model again.")
+
+
+_FITS: dict[GGUFValueType, Callable[[Any], bool]] = {
+    _U32: lambda value: type(value) is int and 0 <= value < 2**32,
+    GGUFValueType.INT32: lambda value: type(value) is int and -(2**31) <= value < 2**31,
+    _F32: lambda value: type(value) in (int, float) and abs(value) < _LARGEST_F32,
+    _BOOL: lambda value: type(value) is bool,
+    _STRING: lambda value: isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)),
+}
 
 
 def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, name: str, stored: str, n_tokens: int) -> tuple[KeyValue, ...]:

@@ -138,6 +138,11 @@ class Streamed(Residence):
         for name, parameter in parameters.items():
             yield name, self._reader.read(name, parameter) if name in self.memory.parameters else parameter
 
+    def parts(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
+        """Yield a few rows of the original weights at a time, as they are stored."""
+        for name, parameter in parameters.items():
+            yield from ((name, part) for part in (self._reader.parts(name, parameter) if name in self.memory.parameters else (parameter,)))
+
     # --- stations
 
     def _guarded(self, forward: Forward, *args: Any, **kwargs: Any) -> Any:

@@ -1,12 +1,12 @@
 """Reader of a module's weights from the files of its checkpoint, straight into its parameters and a few rows at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.models.row_source import Rows, fill_parameter
+from bitwright.compress.models.row_source import Rows, chunks_of, fill_parameter
 from bitwright.errors import ModelError
 
 Stamp = tuple[int, int, int]
@@ -22,6 +22,14 @@ class WeightReader:
     def fill(self, name: str, parameter: Torch) -> None:
         """Read the weights of the parameter called `name` into it; see `fill_parameter`."""
         fill_parameter(name, parameter, self._rows)
+
+    def parts(self, name: str, like: Torch) -> Iterator[Torch]:
+        """Yield the weights of the parameter called `name`, of the shape of `like`, a few rows at a time.
+
+        Raises:
+            ModelError: they cannot be read.
+        """
+        yield from (self._rows(piece) for piece, _ in chunks_of(name, torch.empty(like.shape, device="meta")))
 
     def read(self, name: str, like: Torch) -> Torch:
         """Read the weights of the parameter called `name` into a new tensor of the shape and type of `like`.

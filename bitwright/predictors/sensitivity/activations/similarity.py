@@ -8,7 +8,9 @@ With x the hidden state of a token before a block and y the one after it:
 LIM and block influence give the same order of units. Both are means over all tokens; the angular distance is a mean over the last token of each
 sequence, as in its paper; UniQL takes block influence at the last token too. y is the output of the block, before any final norm.
 
-Cost: one forward pass over the tokens for all three.
+The angular distance of n blocks, from x before the first to y after the last, is that of Gromov et al. too: they take the n blocks with the least.
+
+Cost: one forward pass over the tokens for all three, and one for the distances of several blocks.
 """
 
 import numpy as np
@@ -26,6 +28,20 @@ def block_cosines(subject: Subject) -> NDArray[np.float64]:
     return cached(subject, "block cosines", lambda: _measured(subject))
 
 
+def span_distances(subject: Subject) -> NDArray[np.float64]:
+    """Return the angular distance between the hidden states before block i and before block j at the last token `(n_blocks + 1, n_blocks + 1)`."""
+    return cached(subject, "angular distances", lambda: distances_between(_last_states(subject)))
+
+
+def distances_between(states: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean angular distance `(n_places, n_places)` of the hidden states `(n_places, n_sequences, width)` at each two places, 0 to 1."""
+    norms = np.linalg.norm(states, axis=-1, keepdims=True)
+    unit = states / np.maximum(norms, np.finfo(np.float64).tiny)
+    cosines = np.einsum("isw,jsw->ijs", unit, unit).clip(-1, 1)
+    found: NDArray[np.float64] = np.arccos(cosines).mean(axis=2) / np.pi
+    return found
+
+
 def lim_scores(cosines: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
     """Return LIM for each unit `(n_units,)`, −1 to 1."""
     return layer_scores(space, -cosines.mean(axis=(1, 2)))
@@ -39,6 +55,20 @@ def block_influence_scores(cosines: NDArray[np.float64], space: Space) -> NDArra
 def angular_scores(cosines: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
     """Return the angular distance for each unit `(n_units,)`, 0 to 1."""
     return layer_scores(space, np.arccos(cosines[:, :, -1]).mean(axis=1) / np.pi)
+
+
+def _last_states(subject: Subject) -> NDArray[np.float64]:
+    """Return the hidden states of each sequence's last token before every block and behind the last one `(n_blocks + 1, n_sequences, width)`."""
+    found: list[list[NDArray[np.float64]]] = [[] for _ in range(len(decoder_blocks(subject.model)) + 1)]
+
+    def record(call: Call) -> None:
+        found[call.index].append(call.x[:, -1].double().cpu().numpy())
+        if call.index == len(found) - 2:
+            found[-1].append(call.y[:, -1].double().cpu().numpy())
+
+    with hook_blocks(subject.model, record):
+        run_subject(subject, "Comparing the inputs of blocks")
+    return np.stack([np.concatenate(batches) for batches in found])
 
 
 def _measured(subject: Subject) -> NDArray[np.float64]:

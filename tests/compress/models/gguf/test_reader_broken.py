@@ -19,7 +19,7 @@ from tests.compress import made_sources as made
 from tests.compress.models.gguf.test_reader import finish
 from tests.sentences import sentence
 
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=75)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,119 @@
+"""Published methods that take parts of a model away: which structures they would make, from one forward pass, from little to much.
+
+A method proposes; the formats of what is left are chosen under the same limit, and the best by measured divergence competes with formats alone. So
+each decides which parts go, and not how many, which is measured.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.spaces import Structure, StructureKind, structure_kinds
+
+_UNIQL_TEMPERATURE, _UNIQL_MOST = 0.1, 0.85
+_SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSimilarity:
+    """Similarities of hidden states: `cosines` `(n_blocks, n_sequences, length)` of a block's input and output at every token, and `distances`
+    `(n_blocks + 1, n_blocks + 1)`, the angular distances of the states before blocks i and j at the last token.
+    """
+
+    cosines: NDArray[np.float64]
+    distances: NDArray[np.float64]
+
+
+#: the numbers of channels that may be kept of so many, all of them first
+Widths = Callable[[int], Sequence[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class StructureMethod:
+    """Published method that takes parts of these `kinds` away. `proposed` yields its structures of a whole one, from little to much, with widths
+    among those that may be kept. `source` and `differs` are as for `Method`.
+    """
+
+    name: str
+    source: str
+    differs: str
+    kinds: tuple[StructureKind, ...]
+    proposed: Callable[[BlockSimilarity, Structure, Widths], Iterator[Structure]]
+
+
+def _without(whole: Structure, gone: frozenset[int]) -> Structure:
+    kept = [layer not in gone for layer in range(whole.n_layers)]
+    return Structure(*(tuple(n if there else 0 for n, there in zip(full, kept, strict=True)) for full in (whole.head_groups, whole.channels)))
+
+
+def _shortgpt(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+    order = np.argsort(1 - seen.cosines.mean(axis=(1, 2)), kind="stable").tolist()
+    for n in range(1, whole.n_layers // 2 + 1):
+        yield _without(whole, frozenset(order[:n]))
+
+
+def _deeper_layers(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+    for n in range(1, whole.n_layers // 2 + 1):
+        first = int(np.argmin([seen.distances[i, i + n] for i in range(whole.n_layers - n + 1)]))
+        yield _without(whole, frozenset(range(first, first + n)))
+
+
+def uniql_shares(influence: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """Return the share of channels that each block loses `(n_blocks,)` for a `mean` share, by block influence."""
+    weights = np.exp(-(influence - influence.min()) / _UNIQL_TEMPERATURE)
+    lost: NDArray[np.float64] = np.minimum(len(influence) * mean * weights / weights.sum(), _UNIQL_MOST)
+    return lost
+
+
+def _uniql(seen: BlockSimilarity, whole: Structure, widths: Widths) -> Iterator[Structure]:
+    influence = 1 - seen.cosines[:, :, -1].mean(axis=1)
+    for kept in _SHARES:
+        left = 1 - uniql_shares(influence, 1 - kept)
+        nearest = (min(widths(n), key=lambda width: abs(width - share * n)) for n, share in zip(whole.channels, left.tolist(), strict=True))
+        yield Structure(whole.head_groups, tuple(nearest))
+
+
+_FORMATS = "formats are chosen with what is taken away, and how much goes is measured"
+STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
+    StructureMethod(
+        "shortgpt",
+        "ShortGPT (Men et al., arXiv 2403.03853): blocks go in the order of their block influence, 1 − E cos(x, y), the least first",
+        f"{_FORMATS}, up to half of the blocks",
+        ("layers",),
+        _shortgpt,
+    ),
+    StructureMethod(
+        "deeper-layers",
+        "The Unreasonable Ineffectiveness of the Deeper Layers (Gromov et al., arXiv 2403.17887): the n blocks one behind another go between whose "
+        "ends the hidden state of the last token turns least",
+        f"{_FORMATS}, up to half of the blocks; what is left is refitted in closed form instead of fine-tuned",
+        ("layers",),
+        _deeper_layers,
+    ),
+    StructureMethod(
+        "uniql",
+        "UniQL: of a mean share, each of n blocks loses n · softmax(−s/0.1) times as many channels, by its block influence s at the last token, and "
+        "0.85 at most",
+        f"{_FORMATS}; channels alone, in blocks of weights and down to half, without ranks, masks that are trained or a device that chooses; what a "
+        "block at its bound does not lose, no other does",
+        ("channels",),
+        _uniql,
+    ),
+)
+
+
+def asked_structure(text: str) -> tuple[tuple[StructureKind, ...], str]:
+    """Parse the kinds of parts that may be taken away, or the name of a method that does it; return the kinds and the method's name, empty for none.
+
+    Raises:
+        UserError: a word is neither.
+    """
+    method = structure_method(text.strip().lower())
+    return (method.kinds, method.name) if method is not None else (structure_kinds(text), "")
+
+
+def structure_method(name: str) -> StructureMethod | None:
+    """Return the method of that name, None if there is none."""
+    return next((method for method in STRUCTURE_METHODS if method.name == name), None)

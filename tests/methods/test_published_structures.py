@@ -1,0 +1,88 @@
+"""Published methods that take parts away, against reimplementations of a few lines."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bitwright.errors import UserError
+from bitwright.methods import BlockSimilarity, asked_structure, structure_method
+from bitwright.methods.published_structures import STRUCTURE_METHODS, uniql_shares
+from bitwright.predictors.sensitivity.activations.similarity import distances_between
+from bitwright.spaces import Structure
+from tests.sentences import sentence
+
+_LAYERS = 8
+_WHOLE = Structure((3,) * _LAYERS, (1536,) * _LAYERS)
+
+
+def widths(n: int) -> list[int]:
+    return list(range(n, n // 2 - 1, -256))
+
+
+@pytest.fixture(scope="module")
+def states() -> np.ndarray:
+    """Hidden states before each block and behind the last `(n_blocks + 1, n_sequences, length, width)`."""
+    rng = np.random.default_rng(5)
+    return np.cumsum(rng.normal(size=(_LAYERS + 1, 4, 3, 6)) * rng.uniform(0.1, 1.0, (_LAYERS + 1, 1, 1, 1)), axis=0)
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> float:
+    return float(x @ y / math.sqrt((x @ x) * (y @ y)))
+
+
+@pytest.fixture(scope="module")
+def seen(states: np.ndarray) -> BlockSimilarity:
+    cosines = [[[cosine(states[i, s, t], states[i + 1, s, t]) for t in range(3)] for s in range(4)] for i in range(_LAYERS)]
+    return BlockSimilarity(np.array(cosines), distances_between(states[:, :, -1]))
+
+
+def gone(name: str, seen: BlockSimilarity) -> list[tuple[int, ...]]:
+    method = structure_method(name)
+    assert method is not None
+    return [structure.gone for structure in method.proposed(seen, _WHOLE, widths)]
+
+
+def test_shortgpt_takes_the_blocks_of_least_influence(seen: BlockSimilarity, states: np.ndarray) -> None:
+    influence = [1 - np.mean([cosine(states[i, s, t], states[i + 1, s, t]) for s in range(4) for t in range(3)]) for i in range(_LAYERS)]
+    for n, found in enumerate(gone("shortgpt", seen), start=1):
+        assert found == tuple(sorted(sorted(range(_LAYERS), key=lambda i: influence[i])[:n]))
+
+
+def test_deeper_layers_takes_the_blocks_between_the_nearest_states(seen: BlockSimilarity, states: np.ndarray) -> None:
+    for n, found in enumerate(gone("deeper-layers", seen), start=1):
+        distance = {i: sum(math.acos(cosine(states[i, s, -1], states[i + n, s, -1])) / math.pi for s in range(4)) / 4 for i in range(_LAYERS - n + 1)}
+        first = min(distance, key=lambda i: distance[i])
+        assert found == tuple(range(first, first + n))
+
+
+def test_uniql_shares_what_goes_by_softmax(seen: BlockSimilarity, states: np.ndarray) -> None:
+    influence = [1 - sum(cosine(states[i, s, -1], states[i + 1, s, -1]) for s in range(4)) / 4 for i in range(_LAYERS)]
+    raised = [math.exp(-s / 0.1) for s in influence]
+    expected = [min(_LAYERS * 0.2 * e / sum(raised), 0.85) for e in raised]
+    np.testing.assert_allclose(uniql_shares(np.array(influence), 0.2), expected)
+    method = structure_method("uniql")
+    assert method is not None
+    found = list(method.proposed(seen, _WHOLE, widths))
+    assert all(n in widths(1536) for structure in found for n in structure.channels)
+    of_a_fifth = found[3].channels  # 0.8 kept
+    assert list(of_a_fifth) == [min(widths(1536), key=lambda width: abs(width - (1 - lost) * 1536)) for lost in expected]
+
+
+def test_a_share_that_the_bound_does_not_touch_is_the_mean() -> None:
+    influence = np.random.default_rng(0).uniform(0.1, 0.2, 12)
+    assert uniql_shares(influence, 0.25).mean() == pytest.approx(0.25)
+    np.testing.assert_allclose(uniql_shares(np.full(4, 0.3), 0.25), 0.25)
+
+
+@pytest.mark.parametrize("method", STRUCTURE_METHODS, ids=lambda method: method.name)
+def test_a_method_is_asked_for_by_name_with_its_kinds(method: object) -> None:
+    assert asked_structure(f" {method.name.upper()} ") == (method.kinds, method.name)  # type: ignore[attr-defined]
+
+
+def test_kinds_are_asked_for_without_a_method() -> None:
+    assert asked_structure("heads,attention") == (("attention", "heads"), "")
+    assert asked_structure("") == ((), "")
+    with pytest.raises(UserError) as refused:
+        asked_structure("shortgtp")
+    sentence(refused.value, "shortgtp", "docs/structure.md")
