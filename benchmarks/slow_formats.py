@@ -32,7 +32,8 @@ def main() -> None:
     prices = np.where(others.offered, table, 0)
     bounds = lower_bounds(space, others, prices)
     for f in np.flatnonzero(slow.any(axis=0)):
-        ratios = LEAST * (table / bounds)[slow[:, f] & (bounds[:, f] > 0), f]
+        known = slow[:, f] & (bounds[:, f] > 0)
+        ratios = LEAST * table[known, f] / bounds[known, f]
         told = ", ".join(f"{value:.2f}" for value in np.quantile(ratios, [0, 0.5, 1]))
         print(f"{space.formats[f].name:8s} {len(ratios):4d} pairs, price over that of 6 dB a bit: least, median, largest {told}")
     smallest = int(others.total_bits(others.smallest()))
