@@ -10,6 +10,7 @@ from bitwright.search.solvers.knapsack import solve
 from bitwright.search.solvers.lagrangian import solve_lagrangian
 from bitwright.search.solvers.proportional import inverse_importance, proportional_reduction
 from bitwright.search.solvers.quadratic import solve_quadratic
+from bitwright.search.solvers.reduced_costs import within_reach
 from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
@@ -23,7 +24,7 @@ from bitwright.search.strategies.generator_strategy import Asking, GeneratorStra
 from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
-from bitwright.search.strategies.problem import Expand, Mix, Problem
+from bitwright.search.strategies.problem import Expand, Problem
 from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within, starting
 from bitwright.search.strategies.relaxed import RelaxedOptions, relaxed
 from bitwright.search.strategies.scattered import scattered, sizes_between
@@ -41,7 +42,6 @@ __all__ = [
     "GeneratorStrategy",
     "Learning",
     "LocalSearchOptions",
-    "Mix",
     "NehviOptions",
     "Neighbourhood",
     "Options",
@@ -107,4 +107,5 @@ __all__ = [
     "tpe",
     "turbo",
     "two_tiers",
+    "within_reach",
 ]

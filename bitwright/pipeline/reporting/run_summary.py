@@ -9,6 +9,7 @@ from bitwright.devices import Device
 from bitwright.objectives import Cost, Measurement
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.planning.costs import cost_front
+from bitwright.pipeline.pricing.chances import left_out_text
 from bitwright.pipeline.pricing.link import Link, link_of
 from bitwright.pipeline.pricing.original_model import extremes_text, parity_text
 from bitwright.pipeline.pricing.priced_rows import sample_text
@@ -30,6 +31,7 @@ _STAGES = {
     "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
     "routing": "counting routed tokens",
+    "bound": "pricing without slow formats",
     "quantize": "quantizing in every format",
     "gradient": "gradient sweep",
     "joint": "gradient sweep",
@@ -87,7 +89,8 @@ def summarise(
         | cache_text(run)
         | parity_text(run)
         | extremes_text(run)
-        | sample_text(run),
+        | sample_text(run)
+        | left_out_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(run.space, named[chosen]))),
