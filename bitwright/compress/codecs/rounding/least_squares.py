@@ -88,8 +88,7 @@ def _solved(normal: Floats, right: Floats) -> NDArray[np.float64]:
     diagonal = np.einsum("rii->ri", whole)
     least = 1e-12 * diagonal.max(axis=1, keepdims=True) + np.finfo(np.float32).tiny
     whole[:, np.arange(n), np.arange(n)] += np.asarray(_RIDGE * diagonal + least, dtype=np.float64)
-    found: NDArray[np.float64] = np.linalg.solve(whole, right.astype(np.float64)[:, :, None])[:, :, 0]
-    return found
+    return np.asarray(np.linalg.solve(whole, right.astype(np.float64)[:, :, None])[:, :, 0], dtype=np.float64)
 
 
 def _scaled(moments: NDArray[np.float64], damping: float) -> Floats | None:
