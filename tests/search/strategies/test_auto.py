@@ -170,7 +170,7 @@ def test_does_not_begin_where_perfect_prices_would_gain_less_than_the_text_can_t
 
 
 def test_a_glance_does_not_end_a_search_that_all_of_the_text_could_tell_from_chance(space: Space) -> None:
-    """What eight of 64 sequences cannot tell from chance, all of them may: their noise is that of eight over the root of 8."""
+    """All sequences may tell what eight of 64 cannot tell from chance: their noise is that of eight over the root of 8."""
     world, noises, least = World(space, 0), np.geomspace(1e-7, 1e-3, 60), list[float]()
     for n_sequences in (8, 64):
         posed = replace(problem(space, np.full(N_UNITS, 3)), n_sequences=n_sequences)
