@@ -24,7 +24,7 @@ from bitwright.search.strategies.generator_strategy import Asking, GeneratorStra
 from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
-from bitwright.search.strategies.problem import Expand, Mix, Problem
+from bitwright.search.strategies.problem import Expand, Problem
 from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within, starting
 from bitwright.search.strategies.relaxed import RelaxedOptions, relaxed
 from bitwright.search.strategies.scattered import scattered, sizes_between
@@ -42,7 +42,6 @@ __all__ = [
     "GeneratorStrategy",
     "Learning",
     "LocalSearchOptions",
-    "Mix",
     "NehviOptions",
     "Neighbourhood",
     "Options",

@@ -1,6 +1,6 @@
 """Search space of a run: the pairs worth offering, their sensitivities, uniform allocations and points of the front."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Container as Container_
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -36,6 +36,8 @@ from bitwright.spaces import (
     with_cache,
     with_cache_choice,
 )
+
+_UNIFORMS_MEASURED = 2
 
 
 def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
@@ -87,6 +89,18 @@ def uniforms(run: Run) -> dict[str, Choice]:
     common = quantized & ((n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2)
     named = {f"uniform {form.name}": space.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
     return {name: with_cache_choice(everything, choice, types) for name, choice in named.items()}
+
+
+def largest_uniforms(run: Run, fits: Callable[[Choice], bool]) -> dict[str, Choice]:
+    """Return the two largest uniform allocations that `fits` accepts, by name, the largest first. One that another is not larger than and priced
+    below is left out: it would be measured only to lose.
+    """
+    size = run.space.total_bytes
+    fitting = {name: choice for name, choice in uniforms(run).items() if fits(choice)}
+    prices = {name: (size(choice), run.summed(choice)) for name, choice in fitting.items()}
+    worth = [name for name, (n_bytes, price) in prices.items() if not any(n <= n_bytes and p < price for n, p in prices.values())]
+    largest = sorted(worth, key=lambda name: (-prices[name][0], prices[name][1]))
+    return {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bitwright.search import Mix, Problem, RelaxedOptions, Strategy, relaxed, solve
+from bitwright.search import Problem, RelaxedOptions, Strategy, relaxed, solve
+from bitwright.search.strategies.problem import Mix
 from bitwright.testing.strategy_contract import LARGE, SMALL, WIDER, BudgetContract, Landscape, choices_of, exactly, problem, searched
+
+pytestmark = pytest.mark.slow
 
 KNOWN = {known.space.offered.shape: known for known in (SMALL, LARGE, WIDER)}
 FAST = RelaxedOptions(n_rounds=6, n_steps=2)

@@ -33,7 +33,7 @@ _ANY = ""  # stands for the mean of all roles
 
 @dataclass(frozen=True)
 class Family:
-    """What a header says of a model: the roles of its matrices and the number of their weights."""
+    """Family of a model, as its header says: the roles of its matrices and the number of their weights."""
 
     roles: frozenset[str]
     n_weights: int

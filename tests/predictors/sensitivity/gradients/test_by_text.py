@@ -24,7 +24,7 @@ def test_all_sequences_give_the_proxy_s_own_table_and_no_pass_is_made(
     distortion = type("Errors", (), {"weighted": error, "plain": error})()
     with opened(mixtral, levels, space=space, tokens=TOKENS, store=tmp_path / "a.sqlite") as subject:
         expected = proxy_named(name).price(subject, distortion)
-        monkeypatch.setattr(sweeping, "_priced", None)
+        monkeypatch.setattr(sweeping, "priced_batch", None)
         whole, some = tables_by_text(name, subject, error, [ALL, SOME])
         np.testing.assert_array_equal(whole, expected)
         assert not np.allclose(some[space.offered], whole[space.offered])

@@ -1,4 +1,4 @@
-"""What is kept of published models, and what it lets expect of another."""
+"""Published models as the package keeps them, and the sensitivities that they let expect of another."""
 
 import numpy as np
 import pytest
