@@ -28,7 +28,7 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     require_limits_taken(search.method, limits)
     space = run.space
     require_possible(space, budget_bits // 8, limits)
-    largest = list(largest_uniforms(run, lambda choice: space.total_bits(choice) <= budget_bits).values())
+    largest = list(largest_uniforms(run, lambda choice: bool(space.total_bits(choice) <= budget_bits)).values())
     rows, limit = tuple(limit.row for limit in limits), SizeLimit(budget_bits // 8)
     start = [*by_reduction(space, run.table, budget_bits // 8, rows).values(), *largest]
     return _search(loaded, run, search, lambda problem: search.method.for_budget(problem, budget_bits), start=start, rows=rows, limit=limit)
