@@ -29,8 +29,6 @@ pytestmark = pytest.mark.slow
 MENU, BUDGET = ("INT8_G32", "INT4_G32", "INT3_G32"), "6bpw"
 
 
-
-
 @pytest.fixture(scope="module", params=["rtn", "clip", "hqq", "gptq", "gptq+clip"])
 def codec(request: pytest.FixtureRequest) -> str:
     return str(request.param)
