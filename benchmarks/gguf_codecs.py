@@ -12,14 +12,13 @@ Lanes:
     obs sequential  as --ship-codec obs: block after block of the model, each with the inputs that the quantized blocks before it give
 
 A matrix whose rows a type does not divide stays as it is. Divergence from the original in nats per token; ratios and differences are to `ggml`,
-paired by sequence; seconds are of this process on all its threads. Rows are printed as they are done and kept in RUN/gguf_codecs.jsonl, so that a run
+paired by sequence; `codec_seconds.py` has the times. Rows are printed as they are done and kept in RUN/gguf_codecs.jsonl, so that a run
 that was stopped goes on where it was.
 """
 
 import argparse
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +57,10 @@ class Bench:
     names: tuple[str, ...]
     out: Path
 
-    def by_sequence(self, form: BlockFormat, lane: str) -> tuple[NDArray[np.float64], float]:
-        """Return the divergence of each held-out sequence `(n_sequences,)` and the seconds that quantizing took."""
+    def by_sequence(self, form: BlockFormat, lane: str) -> NDArray[np.float64]:
+        """Return the divergence of each held-out sequence `(n_sequences,)`."""
         formats: dict[str, Format] = dict.fromkeys(self.matrices(form), form)
-        folder, started = self.out / "levels", time.perf_counter()
+        folder = self.out / "levels"
         shutil.rmtree(folder, ignore_errors=True)
 
         def levels(moments: Moments) -> PackedTensors:
@@ -75,9 +74,8 @@ class Bench:
             for tensor in self.model.tensors:
                 if tensor.name in formats:
                     packed.packed(tensor, form)
-        seconds = time.perf_counter() - started
         with applied(self.model, planned_weights(self.model, levels({}), formats=formats)):
-            return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0], seconds
+            return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0]
 
     def matrices(self, form: BlockFormat) -> list[str]:
         """Return which of the named matrices `form` fits."""
@@ -98,11 +96,11 @@ def in_layers(model: Model, blocks: str, forms: Sequence[BlockFormat]) -> tuple[
     return names
 
 
-def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64], seconds: tuple[float, float]) -> None:
-    """Print a row of the table: divergence, its ratio to and difference from the base, and the slowdown."""
+def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64]) -> None:
+    """Print a row of the table: divergence, and its ratio to and difference from the base."""
     difference = nats - base
     against = "" if lane == BASE else f"{nats.mean() / base.mean():.3f} ({difference.mean():+.4f} ± {standard_error(difference):.4f})"
-    print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} | {seconds[0] / max(seconds[1], 1e-9):.1f} |", flush=True)
+    print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} |", flush=True)
 
 
 def main() -> None:
@@ -138,24 +136,23 @@ def main() -> None:
         names,
         args.out,
     )
-    done, record = dict[str, tuple[list[float], float]](), args.out / "gguf_codecs.jsonl"
+    done, record = dict[str, list[float]](), args.out / "gguf_codecs.jsonl"
     if record.is_file():
-        done = {row["key"]: (row["nats"], row["seconds"]) for row in map(json.loads, record.read_text(encoding="utf-8").splitlines())}
+        done = {row["key"]: row["nats"] for row in map(json.loads, record.read_text(encoding="utf-8").splitlines())}
     ratios: dict[str, list[float]] = {}
-    print("| type | codec | nats per token | of ggml's (difference) | seconds, of ggml's |\n|---|---|---|---|---|")
+    print("| type | codec | nats per token | of ggml's (difference) |\n|---|---|---|---|")
     for form in filter(bench.matrices, blocks):
-        base: tuple[NDArray[np.float64], float] | None = None
+        base: NDArray[np.float64] | None = None
         for lane in args.lanes.split(","):
             key = f"{form.name} {lane}"
             if key not in done:
-                nats, seconds = bench.by_sequence(form, lane)
-                done[key] = (nats.tolist(), seconds)
+                done[key] = bench.by_sequence(form, lane).tolist()
                 with record.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"key": key, "nats": nats.tolist(), "seconds": seconds}) + "\n")
-            nats, seconds = np.array(done[key][0]), done[key][1]
-            base = base or (nats, seconds)
-            printed(form.name, lane, nats, base=base[0], seconds=(seconds, base[1]))
-            ratios.setdefault(lane, []).append(float(nats.mean() / base[0].mean()))
+                    file.write(json.dumps({"key": key, "nats": done[key]}) + "\n")
+            nats = np.array(done[key])
+            base = nats if base is None else base
+            printed(form.name, lane, nats, base=base)
+            ratios.setdefault(lane, []).append(float(nats.mean() / base.mean()))
     for lane, of_lane in ratios.items():
         if lane != BASE:
             print(f"{lane}: geometric mean {np.exp(np.mean(np.log(of_lane))):.3f} of ggml's over {len(of_lane)} types, worst {max(of_lane):.3f}")

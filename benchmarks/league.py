@@ -13,7 +13,8 @@ A size is the bytes of the mix that names it, or a budget. Lanes for each:
 The best rival is the one of the least divergence among the mixes and `target size`. Divergence from the original and agreement of the most likely
 token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next token. Differences are
 paired by context. The last lines compare our `obs` files with the best rivals of which they have 0.8 to 0.855 of the bytes, where there are any.
-AutoRound's export is not among the lanes: `rivals/autoround_scheme.py` asks it for maps of integers, and its GGUF types need tuning on a GPU.
+AutoRound's export is not among the lanes: its AutoScheme over GGUF types had done 23 of SmolLM2's 30 blocks after 15 minutes of two shared cores, and
+its tuning was not tried; `rivals/autoround_scheme.py` asks it for maps of integers.
 Everything is kept in the folder, so an interrupted league goes on where it was.
 """
 

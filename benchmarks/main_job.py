@@ -1,4 +1,5 @@
-"""Cost of `fit`: seconds, tokens and peak memory of every stage, the quantizer against libggml's own speed, and the command line's start.
+"""Cost of `fit`: seconds, processor seconds, tokens and peak memory of every stage, the quantizer against libggml's own speed, and the command line's
+start.
 
 usage: python benchmarks/main_job.py MODEL.gguf --budget 90MB --out FOLDER
 """
@@ -6,10 +7,13 @@ usage: python benchmarks/main_job.py MODEL.gguf --budget 90MB --out FOLDER
 import argparse
 import ctypes
 import os
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +24,32 @@ import bitwright as bw
 from bitwright.compress import GgmlCodec
 from bitwright.compress.models.gguf.libggml import library
 from bitwright.engines import LLAMA_CPP
+from bitwright.progress import Advance, Progress, ignore
 from bitwright.search import hull, solve
 from bitwright.spaces import Budget
 
 ROWS, COLUMNS = 4608, 1536
+
+
+class ProcessorTime(Progress):
+    """Progress that prints the seconds of each stage: those that passed, and those of the processor in this process and the ones that it started."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
+        started, spent = time.perf_counter(), processor_seconds()
+        yield ignore
+        self._console.print(
+            f"{title:44s} {time.perf_counter() - started:7.1f} s, {processor_seconds() - spent:7.1f} s of the processor", highlight=False
+        )
+
+
+def processor_seconds() -> float:
+    """User and system seconds of this process and of those that it started and that ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def main() -> None:
@@ -35,8 +61,9 @@ def main() -> None:
     given = parser.parse_args()
     console = Console()
     started = time.perf_counter()
-    fitted = bw.fit(bw.Settings(given.model), bw.parse_budget(given.budget), given.out)
+    fitted = bw.fit(bw.Settings(given.model), bw.parse_budget(given.budget), given.out, progress=ProcessorTime(console))
     total = time.perf_counter() - started
+    console.print(f"in all {total:.0f} s, {processor_seconds():.0f} s of the processor")
     console.print(bw.report.candidates_table(fitted.summary))
     console.print(bw.report.stages_table(fitted.summary))
     console.print(f"fit took {total:.0f} s; promised {fitted.plan.size_bytes:,} bytes, found {fitted.model.stat().st_size:,}")

@@ -10,9 +10,9 @@
 
 Each stage is a process of its own, which opens the model again, and needs the stages before it. The bound of a pass is the larger of two times: to
 read the weights' bytes as often as the pass does, at the rate of reading these files (dropped from the page cache before), and to compute its
-operations, at the rate of products of the text's tokens with the matrices of a block. Both rates are measured before the pass and after it, by the
-same threads, and their means are taken. Operations of a weight and token: 2 for a forward pass; in a sweep 2 forward, 2 for each block once more and 2
-back to its inputs (the head runs once: 4). The embedding is looked up: none. What prices cost on top is not in the bound. Weights are random: only
+operations, at the rate of products of the text's tokens with the matrices of a block. Both rates are measured before the pass and after it, with as
+many threads, and their means are taken. Operations of a weight and token: 2 for a forward pass; in a sweep 2 forward, 2 for each block once more and
+2 back to its inputs (the head runs once: 4). The embedding is looked up: none. What prices cost on top is not in the bound. Weights are random: only
 times and memory mean something.
 """
 
@@ -167,9 +167,12 @@ class Run:
         operations = (asked[1] * (n_weights - n_head - n_embedding) + asked[2] * n_head) * self.tokens.n_tokens
         read, computed = (float(np.mean([getattr(each, name) for each in rates])) for name in ("read", "operations"))
         times = asked[0] * 2 * n_weights / read, operations / computed
-        told = f"{operations / 1e12:.2f} trillion operations at {computed / 1e9:.1f} billion/s, {asked[0] * 2 * n_weights / 1e9:.1f} GB at {read / 1e6:.0f} MB/s"
+        told = f"{operations / 1e12:.2f} trillion operations at {computed / 1e9:.1f} billion/s, {2e-9 * asked[0] * n_weights:.1f} GB"
         of_bound = max(times) / seconds
-        print(f"  {1e3 * seconds / self.tokens.n_tokens:.0f} ms/token  bound {max(times):.1f} s: {of_bound:.0%}  ({told})", end="")
+        print(
+            f"  {1e3 * seconds / self.tokens.n_tokens:.0f} ms/token  bound {max(times):.1f} s: {of_bound:.0%}  ({told} at {read / 1e6:.0f} MB/s)",
+            end="",
+        )
 
 
 def opened(asked: argparse.Namespace) -> Run:

@@ -1,4 +1,4 @@
-"""A finished fit of a tiny model, for the fixtures of `tests/conftest.py`."""
+"""A finished fit of a tiny model, for the fixtures of `tests/model_fixtures.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path

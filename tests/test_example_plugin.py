@@ -101,7 +101,7 @@ def use_every_part(tell: Connection, site: str, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def used(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """What a process found that uses every part by its name, and the folder it worked in."""
+    """Outcome of a process that uses every part by its name, and the folder it worked in."""
     folder = tmp_path_factory.mktemp("used")
     with process(use_every_part, str(site), str(folder)) as using:
         found = next(using.news(SILENCE_SECONDS))

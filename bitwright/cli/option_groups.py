@@ -75,7 +75,7 @@ class RunOptions:
     held_out: HeldOut = ""
     imatrix: Imatrix = ""
     n_calibration: NCalibration = 64
-    n_held_out: NHeldOut = 32
+    n_held_out: NHeldOut = 24
     sequence_length: Length = 128
     sensitivity: Sensitivity = "gradient"
     rare: Rare = "floor"

@@ -75,7 +75,7 @@ class Settings:
     imatrix: str = ""
     sensitivity: PartField[Proxy] = PartField(PROXY_PARTS, "gradient")
     n_calibration: int = 64
-    n_held_out: int = 32
+    n_held_out: int = 24
     sequence_length: int = 128
     seed: int = 0
     skip: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from bitwright.compress import Source, require_orderable, whole_structure
 from bitwright.engines import Engine
 from bitwright.errors import BudgetError, UserError
 from bitwright.objectives import Measurement, standard_error
+from bitwright.pipeline.finishing.compensated_choices import CompensatedChoices
 from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.planning.candidates import make_plan
 from bitwright.pipeline.planning.cost_limits import Conditions
@@ -59,7 +60,8 @@ def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_byt
     """
     loaded = loaded.reordered
     counted = CountedBytes(loaded.engine, loaded.model.source, limit, size_bytes, loaded.folder)
-    search = StructuredSearch(loaded, run, counted, alone.choice)
+    refits = CompensatedChoices(loaded, run)
+    search = StructuredSearch(loaded, run, counted, alone.choice, refits)
     found = search.candidates()
     found += search.compensated(found)
     pairs = sorted(zip(search.measured(found), found, strict=True), key=lambda pair: pair[0].nats_per_token)
@@ -74,17 +76,17 @@ def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_byt
     if alone.plan is not None and not note.won:
         return alone.plan, note
     plan = make_plan(run, budget=limit.text, strategy=_STRATEGY, measurement=_of_formats(measurement, made), by=Origin("table"))
-    return plan.model_copy(update={"structure": _planned(search, made), "size_bytes": made.size_bytes}), note
+    return plan.model_copy(update={"structure": _planned(refits, made), "size_bytes": made.size_bytes}), note
 
 
 def _of_formats(measurement: Measurement, made: StructuredChoice) -> Measurement:
     return replace(measurement, choice=tuple(made.choice.tolist()))
 
 
-def _planned(search: StructuredSearch, made: StructuredChoice) -> PlannedStructure:
-    kept, order = made.structure, search.loaded.order.digest
-    ordered = [kind for kind in ORDERED_KINDS if kind in search.kinds]
-    refitted = search.refitted.planned(made.choice, kept) if made.is_compensated else None
+def _planned(refits: CompensatedChoices, made: StructuredChoice) -> PlannedStructure:
+    kept, loaded = made.structure, refits.loaded
+    order, ordered = loaded.order.digest, [kind for kind in ORDERED_KINDS if kind in loaded.settings.structure]
+    refitted = refits.planned(made.choice, kept) if made.is_compensated else None
     return PlannedStructure.model_validate({**asdict(kept), "ordered": ordered, "order": order, "compensation": refitted})
 
 

@@ -40,7 +40,7 @@ from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import RunSummary, StepNote, StructureNote, write_page
 from bitwright.search import solve
-from bitwright.spaces import Choice, Plan, file_bytes
+from bitwright.spaces import Budget, Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
 
 PROMPT = "The capital of France is"
@@ -203,8 +203,7 @@ def fit(
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
     with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
         loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
-        _require_possible(loaded, limit)
-        run, offered = without_moving(price(loaded)), tuple[StepNote, ...]()
+        run, offered = without_moving(price(loaded, _least_bytes(loaded, limit, by, conditions))), tuple[StepNote, ...]()
         if settings.structure and _is_too_small(run, limit):
             found, note, summarised, judgement = _structured_alone(loaded, run, limit)
         else:
@@ -292,15 +291,27 @@ def _require_one_judge(settings: Settings, by: Search) -> None:
         )
 
 
-def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> None:
-    """Raise if the original is within the limit or no choice is, before any text is read or tensor quantized."""
+def _least_bytes(loaded: LoadedRun, limit: BudgetOrMemory, by: Search, conditions: Conditions) -> int:
+    """Return the bytes of the file that is asked for, 0 where other limits may ask for less, or a method has its own prices.
+
+    Raises:
+        BudgetError: the original is within the limit or no choice is; no text is read or tensor quantized before.
+    """
+    size_bytes = _require_possible(loaded, limit)
+    is_alone = isinstance(limit, Budget) and conditions == NO_CONDITIONS and not loaded.settings.structure and not by.as_published
+    return size_bytes if is_alone else 0
+
+
+def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> int:
+    """Raise if the original is within the limit or no choice is, before any text is read or tensor quantized; return the bytes of the limit."""
     original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
     require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
     space = with_cache_units(loaded, whole_space(loaded))
     if loaded.settings.structure:
-        return  # parts taken away reach below the smallest file of formats
+        return 0  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
+    return size_bytes
 
 
 def _require_budget_alone(conditions: Conditions) -> None:

@@ -4,6 +4,7 @@ from bitwright.report.calibration_texts import Allocation, CalibrationText, Text
 from bitwright.report.cost_front import CostFront
 from bitwright.report.limits import SizeLimit
 from bitwright.report.page import write_page
+from bitwright.report.predicted_front import PredictedFront
 from bitwright.report.records import front_json
 from bitwright.report.search_history import Forecast, SearchHistory, SearchStep, Validation
 from bitwright.report.shipping import ShippedCandidate, Shipping, shipping_table
@@ -27,6 +28,7 @@ __all__ = [
     "ExpertUse",
     "FleetRow",
     "Forecast",
+    "PredictedFront",
     "ProxyComparison",
     "ProxyCost",
     "Quality",

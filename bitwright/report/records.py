@@ -33,6 +33,7 @@ def front_json(summary: RunSummary) -> str:
             }
             for size_bytes, summed, nats in zip(summary.front_sizes_bytes, summary.front_sums, summary.front_nats, strict=True)
         ],
+        "front_within_bits": _within_bits(summary),
         "candidates": [_candidate(candidate) for candidate in summary.candidates],
         "courses": [_course(course) for course in summary.courses],
     }
@@ -44,6 +45,16 @@ def front_json(summary: RunSummary) -> str:
     if isinstance(summary.budget, SizeLimit):
         record["budget_bytes"] = summary.budget.size_bytes
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def _within_bits(summary: RunSummary) -> list[Record] | None:
+    front = summary.within_bits
+    if front is None:
+        return None
+    return [
+        {"size_bytes": size_bytes, "predicted_nats_per_token": nats}
+        for size_bytes, nats in zip(front.sizes_bytes.tolist(), front.nats.tolist(), strict=True)
+    ]
 
 
 def _cost_front(front: CostFront) -> Record:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bitwright.report.calibration_texts import TextComparison
 from bitwright.report.cost_front import CostFront
 from bitwright.report.limits import SizeLimit
+from bitwright.report.predicted_front import PredictedFront
 from bitwright.report.search_history import SearchHistory
 from bitwright.report.shipping import Shipping
 from bitwright.report.step_note import StepNote
@@ -77,7 +78,7 @@ class RunSummary:
 
     `table` `(n_units, n_formats)` is the predicted divergence of one unit in one format while all others stay as in the original, NaN where the
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending, which are made
-    of the sums of prices `front_sums` `(n_points,)`. Of the
+    of the sums of prices `front_sums` `(n_points,)`; `within_bits` is that of formats that store every weight, where there are others. Of the
     `candidates` exactly one is chosen. `courses` are the histories of the searches, none where no search measured plans. `shipping` compares the
     candidates where another rounding ships than the search used; they are then measured with the one that ships. `experts` are those of a mixture
     with their formats in the chosen candidate. `texts` compares the calibration texts where there are several, and `cost_fronts` has the front on
@@ -105,6 +106,7 @@ class RunSummary:
     cost_fronts: tuple[CostFront, ...]
     structure: StructureNote | None = None
     steps: tuple[StepNote, ...] = ()
+    within_bits: PredictedFront | None = None
 
     def __post_init__(self) -> None:
         n_units = len(self.space.units)

@@ -10,6 +10,7 @@ from bitwright.search.solvers.knapsack import solve
 from bitwright.search.solvers.lagrangian import solve_lagrangian
 from bitwright.search.solvers.proportional import inverse_importance, proportional_reduction
 from bitwright.search.solvers.quadratic import solve_quadratic
+from bitwright.search.solvers.reduced_costs import within_reach
 from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
@@ -106,4 +107,5 @@ __all__ = [
     "tpe",
     "turbo",
     "two_tiers",
+    "within_reach",
 ]

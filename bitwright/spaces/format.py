@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+_SEARCHED = "IQ1_", "IQ2_", "IQ3_"  # by libggml, block by block
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -47,6 +49,11 @@ class Format(ABC):
         return None
 
     @property
+    def is_slow(self) -> bool:
+        """Return whether quantizing to it takes many times as long as rounding."""
+        return False
+
+    @property
     def condition(self) -> str:
         """Condition on the matrices that it fits, in words; empty where a menu may name it for a model that has none."""
         return ""
@@ -81,6 +88,11 @@ class BlockFormat(Format):
     block: int
     block_bytes: int
     needs_importance: bool = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether it is a type of a codebook, which libggml searches for every few weights."""
+        return self.name.startswith(_SEARCHED)
 
     @property
     def bits_per_weight(self) -> float:

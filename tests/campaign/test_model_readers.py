@@ -17,6 +17,8 @@ from tests.compress.models.checkpoints.quantized import test_awq, test_bitsandby
 from tests.compress.models.checkpoints.quantized.folders import WHOLE, opened, quantized
 from tests.compress.models.gguf.test_split_files import N_PARTS, split
 
+pytestmark = pytest.mark.slow
+
 SAFETENSORS = (*BINARY, mutate.safetensors_of, mutate.safetensors_of, mutate.safetensors_of)
 MODEL_OPTIMIZER_FILE = "hf_quant_config.json"
 

@@ -10,6 +10,8 @@ import pytest
 from tests.campaign import figures
 from tests.commands import Cli
 
+pytestmark = pytest.mark.slow
+
 _SMALL = ("--calibration-sequences", 8, "--held-out-sequences", 4, "--sequence-length", 16)
 #: by what words a command says where its result goes
 COMMANDS = {

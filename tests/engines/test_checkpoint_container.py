@@ -25,6 +25,8 @@ from bitwright.written_files import RECORD
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 ROUNDING_INPUTS = ("W8A8_ROW", "FP8A8_ROW")
 MENU = ("BF16", "W2_ROW", "W3_G32", "W3_ROW", "W4_G32", "W5_ROW", "W8_ROW", "FP8_ROW")
 IDS = torch.tensor([[1, 5, 9, 100, 33, 2, 77, 4]])

@@ -14,6 +14,8 @@ from bitwright.testing.engine_contract import built, check_of
 from tests.engines.compressed_tensors.test_loading import saved
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 _TABLE = "model.layers.0.mlp.gate.tid2eid"
 _SETTINGS = {
     "hidden_size": 32,

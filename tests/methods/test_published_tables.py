@@ -9,9 +9,9 @@ import torch
 from bitwright.compress import Model
 from bitwright.predictors import scores_of
 from bitwright.spaces import Choice, Space, by_layer, tied
-from tests.conftest import tied as tied_model
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.methods.golden import Given, between, bits_of, dense, every
+from tests.model_fixtures import tied as tied_model
 from tests.predictors.subjects import opened
 
 __all__ = ["tied_model"]

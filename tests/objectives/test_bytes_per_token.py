@@ -15,7 +15,7 @@ from bitwright.objectives import NO_ROUTING, CostObjective, Reading, Routing, bi
 from bitwright.spaces import DROP, Space, by_expert, discover
 from bitwright.spaces.tie import joined
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
+from tests.model_fixtures import saved
 from tests.sentences import sentence
 
 N_CHOSEN = np.array([60, 30, 10, 0])

@@ -21,7 +21,7 @@ from bitwright.progress import Silent
 from bitwright.spaces import part_of
 from tests.commands import Cli
 from tests.measuring import random_tokens
-from tests.runs import small
+from tests.runs import UNSEARCHED, small
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def ordered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def fitted(ordered: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> bw.pipeline.Fitted:
     settings = small(ordered[1], target="native-channels", formats=MENU, n_calibration=4, n_held_out=2)
-    return bw.fit(settings, bw.parse_budget("9bpw"), tmp_path_factory.mktemp("channels") / "run")
+    return bw.fit(settings, bw.parse_budget("9bpw"), tmp_path_factory.mktemp("channels") / "run", by=UNSEARCHED)
 
 
 def test_the_model_stays_the_same_and_keeps_its_words(ordered: tuple[Path, Path]) -> None:
@@ -100,7 +100,7 @@ def test_nothing_else_can_be_pruned(fitted: bw.pipeline.Fitted, tmp_path: Path) 
 
 def test_the_matrices_of_a_part_may_have_formats_of_their_own(ordered: tuple[Path, Path], tmp_path: Path) -> None:
     settings = small(ordered[1], target="native-channel-matrices", formats=MENU[:-1], n_calibration=4, n_held_out=2)
-    fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run")
+    fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=UNSEARCHED)
     parts: dict[str, set[str]] = {}
     for name, form in fitted.plan.formats.items():
         if part_of(name) >= 0:
@@ -112,7 +112,7 @@ def test_the_matrices_of_a_part_may_have_formats_of_their_own(ordered: tuple[Pat
 @pytest.mark.parametrize("codec", ["gptq", "hqq"])
 def test_channels_are_rounded_by_every_codec(tiny_mixtral: Path, tmp_path: Path, codec: str) -> None:
     settings = small(tiny_mixtral, target="native-channels", formats=MENU, n_calibration=4, n_held_out=2, codec=codec, sensitivity="importance")
-    assert bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run").check.broken == ()
+    assert bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=UNSEARCHED).check.broken == ()
 
 
 def test_the_command_says_what_came_of_it(bitwright: Cli, llama_96: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def similarities(folder: Path, ids: np.ndarray) -> list[float]:
 
 
 def test_a_published_method_proposes_what_goes(llama_gqa: Path, tmp_path: Path) -> None:
-    """Of two blocks, one may go: that of the least influence, where the budget is below the smallest file of formats."""
+    """Expect one of two blocks to go, that of the least influence, where the budget is below the smallest file of formats."""
     found = fitted(llama_gqa, tmp_path / "run", "4.5bpw", structure=("layers",), structure_method="shortgpt")
     plan, run = found.plan, bw.open_run(tmp_path / "run")
     assert plan.structure is not None

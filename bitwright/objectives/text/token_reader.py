@@ -41,10 +41,10 @@ class _RoomyLayer(DynamicLayer):
 
     def __init__(self, layer: DynamicLayer) -> None:
         """Keys and values of `layer` are taken over."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values, self.is_initialized = layer.keys, layer.values, layer.is_initialized
         self.dtype, self.device = layer.dtype, layer.device
-        self._rooms = [layer.keys, layer.values]
+        self._rooms: list[Torch] = [layer.keys, layer.values]  # type: ignore[list-item]  # there are some once a layer is initialised
 
     def update(self, key_states: Torch, value_states: Torch, *_: Any, **__: Any) -> tuple[Torch, Torch]:
         """Add the keys and values of new tokens, and return those of all."""

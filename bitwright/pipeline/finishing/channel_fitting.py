@@ -120,7 +120,8 @@ class ReadChannels:
 
     def _of_makers(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the means over the heads that share channels, `(n_channels,)` of `(n_columns,)`."""
-        return columns.astype(np.float64).reshape(-1, self.at.n_shared, self.at.width).mean(axis=1).reshape(-1)
+        means: NDArray[np.float64] = columns.astype(np.float64).reshape(-1, self.at.n_shared, self.at.width).mean(axis=1)
+        return means.reshape(-1)
 
     def _error_of(self, reader: _Reader, by: ChannelMap | None, moments: Floats) -> float:
         codec = self.fitting.codec({reader.name: moments[None]}).for_tensor(reader.name)

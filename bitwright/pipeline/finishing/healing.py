@@ -133,7 +133,7 @@ def _differentiate(model: Model, reference: Reference, sequences: NDArray[np.int
     with torch.no_grad():
         original = torch.cat([reference.sequences(int(i), 1, logits.device) for i in sequences]).exp_()
         slope = logits.float().softmax(dim=-1).sub_(original).div_(logits.shape[0] * logits.shape[1])
-    logits.backward(slope.to(logits.dtype))
+    torch.autograd.backward(logits, slope.to(logits.dtype))
 
 
 @torch.no_grad()
@@ -153,7 +153,7 @@ def _pull(model: Model, matrices: Mapping[str, TrainableMatrix]) -> None:
     for name, matrix in matrices.items():
         parts = [(model.module.get_parameter(piece.parameter), piece) for piece in model.pieces[name]]
         slopes = [piece.to_module(piece.cut(_slope(parameter))).float().cpu() for parameter, piece in parts]
-        matrix.weights().backward(torch.cat(slopes))
+        torch.autograd.backward(matrix.weights(), torch.cat(slopes))
 
 
 def _slope(parameter: Torch) -> Torch:

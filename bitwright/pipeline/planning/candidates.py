@@ -14,7 +14,7 @@ from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.planning.reductions import by_reduction
-from bitwright.pipeline.pricing.run_space import uniforms
+from bitwright.pipeline.pricing.run_space import largest_uniforms
 from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.search import solve_with_rows
@@ -38,7 +38,6 @@ from bitwright.spaces import (
 from bitwright.written_files import digest
 
 _EXABYTE = 10**18
-_UNIFORMS_MEASURED = 2
 _SEARCHED_MEASURED = 3
 
 
@@ -64,7 +63,7 @@ def _megabytes(size_bytes: int) -> str:
 def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *, method: str = "") -> dict[str, Choice]:
     """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, those of
     bits alone and of bits and one reduction where there are formats that do more than round, the best choices of the searches so far, named by method
-    and with the best of `method` among them, and the largest uniform allocations that fit.
+    and with the best of `method` among them, and the largest uniform allocations that fit, see `largest_uniforms`.
 
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice satisfies the limits.
@@ -76,9 +75,7 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     solved |= by_reduction(space, run.table, size_bytes, rows)
     first = {tuple(choice.tolist()): name for name, choice in reversed(solved.items())}
     found = {name: choice for name, choice in solved.items() if first[tuple(choice.tolist())] == name}
-    fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
-    largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
-    uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+    uniform = largest_uniforms(run, lambda choice: _fits(run, choice, size_bytes, limits))
     searched = _searched(run, size_bytes, limits, method)
     taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform

@@ -1,6 +1,6 @@
 """Search space of a run: the pairs worth offering, their sensitivities, uniform allocations and points of the front."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Container as Container_
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -12,6 +12,7 @@ from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes
 from bitwright.engines import Container, target_named
 from bitwright.errors import ModelError, UserError
 from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.pricing.chances import worth_trying
 from bitwright.pipeline.pricing.original_model import require_parity, store_extremes
 from bitwright.pipeline.pricing.price_table import distortion_of, priced_by_text, priced_twice, subject_of, with_cache_prices, with_possible_drops
 from bitwright.pipeline.pricing.priced_rows import store_price_errors
@@ -36,9 +37,12 @@ from bitwright.spaces import (
     with_cache_choice,
 )
 
+_UNIFORMS_MEASURED = 2
 
-def price(loaded: LoadedRun) -> Run:
-    """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run.
+
+def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
+    """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run. With `least_bytes`, slow formats
+    that only smaller files could use are left out (`chances.py`).
 
     Raises:
         ModelError: the target's engine computes something else than torch; see `require_parity`.
@@ -47,7 +51,7 @@ def price(loaded: LoadedRun) -> Run:
     store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
         store_extremes(loaded)
-        everything = with_possible_drops(loaded, whole_space(loaded))
+        everything = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)
         distortion = distortion_of(loaded, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
@@ -85,6 +89,18 @@ def uniforms(run: Run) -> dict[str, Choice]:
     common = quantized & ((n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2)
     named = {f"uniform {form.name}": space.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
     return {name: with_cache_choice(everything, choice, types) for name, choice in named.items()}
+
+
+def largest_uniforms(run: Run, fits: Callable[[Choice], bool]) -> dict[str, Choice]:
+    """Return the two largest uniform allocations that `fits` accepts, by name, the largest first. One that another is not larger than and priced
+    below is left out: it would be measured only to lose.
+    """
+    size = run.space.total_bytes
+    fitting = {name: choice for name, choice in uniforms(run).items() if fits(choice)}
+    prices = {name: (size(choice), run.summed(choice)) for name, choice in fitting.items()}
+    worth = [name for name, (n_bytes, price) in prices.items() if not any(n <= n_bytes and p < price for n, p in prices.values())]
+    largest = sorted(worth, key=lambda name: (-prices[name][0], prices[name][1]))
+    return {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:

@@ -9,6 +9,7 @@ from bitwright.devices import Device
 from bitwright.objectives import Cost, Measurement
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.planning.costs import cost_front
+from bitwright.pipeline.pricing.chances import left_out_text
 from bitwright.pipeline.pricing.link import Link, link_of
 from bitwright.pipeline.pricing.original_model import extremes_text, parity_text
 from bitwright.pipeline.pricing.priced_rows import sample_text
@@ -19,7 +20,7 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.search_history import courses
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.predictors import Validation, proxy_named
-from bitwright.report import Candidate, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
+from bitwright.report import Candidate, PredictedFront, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
 from bitwright.spaces import Choice, chosen_cache, file_bytes, weight_space, with_cache_sizes, without_cache
 
@@ -30,6 +31,7 @@ _STAGES = {
     "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
     "routing": "counting routed tokens",
+    "bound": "pricing without slow formats",
     "quantize": "quantizing in every format",
     "gradient": "gradient sweep",
     "joint": "gradient sweep",
@@ -77,6 +79,7 @@ def summarise(
         front_sizes_bytes=front.size_bits // 8,
         front_sums=front.loss,
         front_nats=link.nats(front.loss),
+        within_bits=_within_bits(weights, link),
         candidates=tuple(listed),
         courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
@@ -86,13 +89,24 @@ def summarise(
         | cache_text(run)
         | parity_text(run)
         | extremes_text(run)
-        | sample_text(run),
+        | sample_text(run)
+        | left_out_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(run.space, named[chosen]))),
         texts=text_comparison(weights, file_bytes(run.space, named[chosen])),
         cost_fronts=tuple(cost_front(as_files, cost, device=device, candidates=choices.values()) for cost in costs),
     )
+
+
+def _within_bits(weights: Run, link: Link) -> PredictedFront | None:
+    """Return the predicted front of formats that store every weight, None where there are no others or a unit has none of them."""
+    reductions = np.array([form.reduction for form in weights.space.formats])
+    offered = weights.space.offered & (reductions == "")
+    if (offered == weights.space.offered).all() or not offered.any(axis=1).all():
+        return None
+    front = hull(weights.space.narrowed(offered), weights.table)
+    return PredictedFront(front.size_bits // 8, link.nats(front.loss))
 
 
 def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | None:

@@ -8,7 +8,7 @@ from bitwright.methods import AUTO, Method
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.reductions import by_reduction
-from bitwright.pipeline.pricing.run_space import uniforms
+from bitwright.pipeline.pricing.run_space import largest_uniforms, uniforms
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching.ask_tell_loop import Meter, SearchResult, run_strategy
 from bitwright.pipeline.searching.model_problem import STAGE, open_problem
@@ -17,8 +17,6 @@ from bitwright.pipeline.searching.search_history import store_history
 from bitwright.report import SizeLimit
 from bitwright.search import Problem, Row, Strategy
 from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache
-
-_UNIFORMS = 2
 
 
 def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Search, limits: tuple[CostLimit, ...] = ()) -> SearchResult:
@@ -30,8 +28,7 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     require_limits_taken(search.method, limits)
     space = run.space
     require_possible(space, budget_bits // 8, limits)
-    fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
-    largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
+    largest = list(largest_uniforms(run, lambda choice: bool(space.total_bits(choice) <= budget_bits)).values())
     rows, limit = tuple(limit.row for limit in limits), SizeLimit(budget_bits // 8)
     start = [*by_reduction(space, run.table, budget_bits // 8, rows).values(), *largest]
     return _search(loaded, run, search, lambda problem: search.method.for_budget(problem, budget_bits), start=start, rows=rows, limit=limit)

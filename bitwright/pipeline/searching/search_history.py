@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,9 @@ def courses(run: Run) -> tuple[SearchHistory, ...]:
 
 
 def _course(run: Run, record: dict[str, object]) -> SearchHistory:
-    steps: list[dict[str, float]] = record["steps"]  # type: ignore[assignment]
+    asked: list[dict[str, Any]] = record["steps"]  # type: ignore[assignment]
+    last = {tuple(step["choice"]): step for step in asked}  # of a choice measured on more and more text
+    steps = sorted(last.values(), key=lambda step: step["tokens"])
     choices = np.array([step["choice"] for step in steps], dtype=np.int64)
     values, errors, n_sequences = (np.array([step[name] for step in steps]) for name in ("value", "standard_error", "n_sequences"))
     sizes = run.space.total_bits(choices) // 8

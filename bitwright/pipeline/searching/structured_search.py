@@ -12,15 +12,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
-from bitwright.compress import EXPANDED_BYTES, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
+from bitwright.compress import EXPANDED_BYTES, Weights, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
 from bitwright.methods import BlockSimilarity, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
-from bitwright.pipeline.finishing.compensated_choices import CompensatedChoices
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
@@ -56,24 +55,30 @@ class StructuredChoice:
         return np.concatenate([self.choice, self.structure.head_groups, self.structure.channels, [self.is_compensated]]).astype(np.int64)
 
 
+class Refits(Protocol):
+    """Refitted matrices of what a structure leaves."""
+
+    def refit(self, choice: Choice, kept: Structure) -> bool:
+        """Refit what is left of a choice, and return whether there is anything to refit; the model has its original weights."""
+
+    def weights(self, choice: Choice, kept: Structure) -> Weights:
+        """Return the refitted matrices in their formats, by name."""
+
+
 @dataclass(frozen=True, eq=False)
 class StructuredSearch:
-    """Search of a run for structure within `counted` bytes, from the choice `start` of formats alone."""
+    """Search of a run for structure within `counted` bytes, from the choice `start` of formats alone. `refits` refits what is left."""
 
     loaded: LoadedRun
     run: Run
     counted: CountedBytes
     start: Choice
+    refits: Refits
 
     @property
     def kinds(self) -> Sequence[StructureKind]:
         """Kinds of structure that are offered."""
         return self.loaded.settings.structure
-
-    @cached_property
-    def refitted(self) -> CompensatedChoices:
-        """Refitted matrices of choices with a structure."""
-        return CompensatedChoices(self.loaded, self.run)
 
     def candidates(self) -> list[StructuredChoice]:
         """Return the best structures with their formats by calibration text, the best first; none where taking nothing away is best throughout."""
@@ -96,7 +101,7 @@ class StructuredSearch:
 
     def compensated(self, candidates: Sequence[StructuredChoice]) -> list[StructuredChoice]:
         """Return the candidates with what is left refitted to the original, where there is anything to refit."""
-        return [replace(made, is_compensated=True) for made in candidates if self.refitted.refit(made.choice, made.structure)]
+        return [replace(made, is_compensated=True) for made in candidates if self.refits.refit(made.choice, made.structure)]
 
     def measured(self, candidates: Sequence[StructuredChoice]) -> list[Measurement]:
         """Return the quality of candidates on held-out text."""
@@ -113,7 +118,7 @@ class StructuredSearch:
                 choice, structure = self._split(key)
                 weights = chosen_weights(loaded.model, loaded.levels, self.run.everything, choice)
                 if key[-1]:
-                    weights = {**weights, **self.refitted.weights(choice, structure)}
+                    weights = {**weights, **self.refits.weights(choice, structure)}
                 swapper.load(narrowed_weights(loaded.model, weights, structure), chosen_cache(self.run.space, choice))
 
             yield Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, rounding=_AWAY, stage=stage)

@@ -10,6 +10,7 @@ import numpy as np
 from bitwright.report.charts.axes import Linear, Logarithmic, Window
 from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import megabytes, percent, significant, size, with_error
+from bitwright.report.predicted_front import PredictedFront
 from bitwright.report.summary import Candidate, Quality, RunSummary
 
 _HEIGHT = 400
@@ -24,12 +25,19 @@ def front_chart(summary: RunSummary) -> str:
     ordered = sorted(summary.candidates, key=lambda candidate: candidate.chosen)  # the chosen one is drawn last, on top
     marks = "".join(_mark(candidate, window) for candidate in ordered)
     grid = window.grid(across="size of the file, MB", up="divergence, nats/token (log scale)")
-    content = grid + _line(summary, window) + _budget(summary, window) + marks + "".join(_labels(summary, window))
-    return _LEGEND + window.drawing(content, title=f"Predicted front and measured candidates of {summary.model}")
+    content = grid + _lines(summary, window) + _budget(summary, window) + marks + "".join(_labels(summary, window))
+    return _legend(summary) + window.drawing(content, title=f"Predicted front and measured candidates of {summary.model}")
 
 
+def _legend(summary: RunSummary) -> str:
+    """Return the legend, with the front within bits where it is drawn."""
+    return _LEGEND.format(within_bits="" if summary.within_bits is None else _WITHIN_BITS)
+
+
+_WITHIN_BITS = """
+<li><svg width="26" height="12"><line class="predicted bits" x1="1" y1="6" x2="25" y2="6"/></svg>predicted front of bits alone</li>"""
 _LEGEND = """<ul class="legend">
-<li><svg width="26" height="12"><line class="predicted" x1="1" y1="6" x2="25" y2="6"/></svg>predicted front</li>
+<li><svg width="26" height="12"><line class="predicted" x1="1" y1="6" x2="25" y2="6"/></svg>predicted front</li>{within_bits}
 <li><svg width="14" height="14"><circle class="plan chosen" cx="7" cy="7" r="6"/></svg>chosen plan</li>
 <li><svg width="12" height="12"><circle class="plan" cx="6" cy="6" r="4.5"/></svg>other plan, measured</li>
 <li><svg width="12" height="12"><circle class="unmeasured" cx="6" cy="6" r="4"/></svg>plan, predicted only</li>
@@ -50,17 +58,23 @@ def _window(summary: RunSummary) -> Window:
     return Window(Linear(left, right), Logarithmic(min(positive) / 1.5, max(positive) * 1.5), _HEIGHT)
 
 
-def _line(summary: RunSummary, window: Window) -> str:
-    """Return the line of the predicted front, clipped to the window."""
-    ends, known = window.across, summary.front_nats > 0
-    sizes, logs = summary.front_sizes_bytes[known] / 1e6, np.log(summary.front_nats[known])
+def _lines(summary: RunSummary, window: Window) -> str:
+    """Return the lines of the predicted front, and of that within bits where there are other formats."""
+    whole, bits = PredictedFront(summary.front_sizes_bytes, summary.front_nats), summary.within_bits
+    return ("" if bits is None else _line(bits, window, look="predicted bits")) + _line(whole, window, look="predicted")
+
+
+def _line(front: PredictedFront, window: Window, *, look: str) -> str:
+    """Return the line of a front, clipped to the window."""
+    ends, known = window.across, front.nats > 0
+    sizes, logs = front.sizes_bytes[known] / 1e6, np.log(front.nats[known])
     if not sizes.size or sizes[-1] < ends.low or sizes[0] > ends.high:
         return ""
     inside = (sizes > ends.low) & (sizes < ends.high)
     edges = np.clip([ends.low, ends.high], sizes[0], sizes[-1])
     at = np.concatenate([edges[:1], sizes[inside], edges[1:]])
     heights = np.concatenate([np.interp(edges[:1], sizes, logs), logs[inside], np.interp(edges[1:], sizes, logs)])
-    return window.line([(window.x(mb), window.y(nats)) for mb, nats in zip(at, np.exp(heights), strict=True)], look="predicted")
+    return window.line([(window.x(mb), window.y(nats)) for mb, nats in zip(at, np.exp(heights), strict=True)], look=look)
 
 
 def _budget(summary: RunSummary, window: Window) -> str:

@@ -48,6 +48,14 @@ def remainder(summary: RunSummary) -> str:
     return f"► chosen: {chosen.label}; {left:,} bytes ({percent(left / summary.budget.size_bytes)}) {of_budget} stay unused."
 
 
+def _within_bits(summary: RunSummary, size_bytes: int) -> tuple[str, ...]:
+    """Return the cell of the front within bits alone, where there are other formats."""
+    if summary.within_bits is None:
+        return ()
+    nats = summary.within_bits.within(size_bytes)
+    return ("" if nats is None else significant(nats),)
+
+
 def front_table(summary: RunSummary) -> Table:
     """Return a table of the predicted front in at most twenty rows: the least divergence by size, and the gain of a further MB."""
     sizes, nats = summary.front_sizes_bytes, summary.front_nats
@@ -61,6 +69,7 @@ def front_table(summary: RunSummary) -> Table:
         "bits per\nweight",
         "sum of\nprices",
         "predicted\nnats/token",
+        *(("bits alone\nnats/token",) if summary.within_bits else ()),
         "a further MB brings\nnats/token",
         "measured\nnats/token",
     ):
@@ -74,6 +83,7 @@ def front_table(summary: RunSummary) -> Table:
             f"{8 * sizes[row] / summary.n_weights:.2f}",
             significant(summary.front_sums[row]),
             significant(nats[row]),
+            *_within_bits(summary, int(sizes[row])),
             significant((nats[row] - nats[following]) / step) if step else "",
             with_error(here.nats_per_token, here.standard_error) if here else "",
             "◄" if sizes[row] <= limit < np.inf else "",

@@ -2,7 +2,8 @@
 
 1. Measure the starting choices, first on `_GLANCE` sequences: the exact optimum of the table, of a second table, the best uniform allocations. They
    race against the first, which shows what a difference between choices must be for the text to tell it: the standard error of a paired difference,
-   on all of the text smaller by the root of the number of sequences. If prices without any error would gain less than that, the search ends here.
+   on all of the text smaller by the root of the number of sequences. If prices without any error would gain less than that, the search ends here;
+   if they would gain nothing, and the table puts its optimum near the original, before anything is measured.
 2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,
    around which the divergence is
 
@@ -38,6 +39,7 @@ from bitwright.spaces import Choice, Choices, Space
 WORTH_IT = 2.0
 FAR = 0.1  # nats/token: nearer to the original, the table is itself a valid expansion
 _GLANCE = 8  # sequences that say whether there is anything to search for
+_SURELY_NEAR = FAR / 4  # by the table, whose sums may be off by a factor
 _AT_ONCE = 4
 _PATIENCE = 3  # rounds in a row without a promising candidate: a predictor fitted to a handful of choices is overconfident
 _N_SWAPS, _N_PERTURBED = 256, 24
@@ -77,6 +79,8 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     seen, rng = Seen(), problem.random()
     optima = [_optimum(problem, table, budget_bits) for table in tables]
     prices = row_prices(problem.space, tables[0], budget_bits, rows=problem.rows)
+    if _is_sure(problem, budget_bits, table=tables[0], prices=prices, choice=optima[0]):
+        return
     first = seen.new(np.concatenate([optima, problem.start_within(budget_bits)]))
     known = yield Question(first, min(_GLANCE, problem.n_sequences), optima[0][None])
     if _is_settled(problem, budget_bits, table=tables[0], prices=prices, known=known):
@@ -167,6 +171,14 @@ def _is_far(known: Trials) -> bool:
     return _value_of(known, _best(known)) > FAR
 
 
+def _is_sure(problem: Problem, budget_bits: int, *, table: Table, prices: Table, choice: Choice) -> bool:
+    """Return whether the table puts its optimum near the original, by formats that only round, and would have the same one whatever its errors."""
+    formats, offered = problem.space.formats, problem.space.offered
+    only_rounds = not any(form.reduction for form, column in zip(formats, offered.T, strict=True) if column.any())
+    is_near = float(table[np.arange(len(table)), choice].sum()) <= _SURELY_NEAR
+    return only_rounds and is_near and not _share_lost(problem, budget_bits, table=table, prices=prices, choice=choice)
+
+
 def _is_settled(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> bool:
     """Return whether prices without any error would gain less than all of the text can tell, by the sequences that were measured."""
     if _is_far(known):
@@ -179,14 +191,19 @@ def _worth_of_prices(problem: Problem, budget_bits: int, *, table: Table, prices
     """Return the expected value of perfect information about the table's prices, in nats/token: what the best choice costs beyond the optimum where
     the prices are off by the largest of `_SPREADS` (Raiffa & Schlaifer, Applied Statistical Decision Theory, 1961).
     """
-    rng, units, best = np.random.default_rng([problem.seed, 1]), np.arange(len(table)), _best(known)
-    losses = []
+    best = _best(known)
+    return _share_lost(problem, budget_bits, table=table, prices=prices, choice=best) * _value_of(known, best)
+
+
+def _share_lost(problem: Problem, budget_bits: int, *, table: Table, prices: Table, choice: Choice) -> float:
+    """Return the same as a share of what the table says that the choice costs."""
+    rng, units, losses = np.random.default_rng([problem.seed, 1]), np.arange(len(table)), list[float]()
     for _ in range(_N_PERTURBED):
         true = _perturbed(problem.space, table, rng, len(_SPREADS) - 1)
         optimum = solve(problem.space, true + prices, budget_bits).choice
-        losses.append(float(true[units, best].sum() - true[units, optimum].sum()))
-    summed = float(table[units, best].sum())
-    return max(float(np.mean(losses)), 0.0) * _value_of(known, best) / summed if summed > 0 else 0.0
+        losses.append(float(true[units, choice].sum() - true[units, optimum].sum()))
+    summed = float(table[units, choice].sum())
+    return max(float(np.mean(losses)), 0.0) / summed if summed > 0 else 0.0
 
 
 def _perturbed(space: Space, table: Table, rng: np.random.Generator, index: int) -> Table:

@@ -46,26 +46,15 @@ WORST = {
     "IQ1_M": 0.3,
     "IQ1_S": 0.335,
 }
-SLOW = {"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"}  # libggml takes seconds to begin with them
+SLOW = {"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"}  # libggml takes seconds to begin with them, which test_slow_ggml.py does
+QUICK = [form for form in GGML_FORMATS if form.name not in SLOW]
 COARSE = [form for form in GGML_FORMATS if form.name.startswith(("IQ1", "IQ2", "IQ3"))]
 
 
 class TestGgml(CodecContract):
     codec = CODEC
-    formats = tuple(form for form in GGML_FORMATS if form.name not in SLOW)
+    formats = tuple(QUICK)
     worst = WORST
-
-
-@pytest.mark.slow
-class TestSlowGgml(CodecContract):
-    codec = CODEC
-    formats = tuple(form for form in GGML_FORMATS if form.name in SLOW)
-    worst = WORST
-
-
-def with_slow(forms: Iterable[Format]) -> list[Any]:
-    """The formats as parameters of a test."""
-    return [pytest.param(form, id=form.name, marks=[pytest.mark.slow] if form.name in SLOW else []) for form in forms]
 
 
 def encoded(form: Format, seed: int, n_rows: int = 3) -> tuple[Any, tuple[int, int]]:
@@ -73,11 +62,14 @@ def encoded(form: Format, seed: int, n_rows: int = 3) -> tuple[Any, tuple[int, i
     return CODEC.encode(normal(*shape, seed), form, importance(1, shape[1])), shape
 
 
-@pytest.mark.slow
 @given(seed=st.integers(0, 999))
 @settings(deadline=None, max_examples=5)
 def test_the_gguf_package_decodes_the_same(seed: int) -> None:
-    for form in GGML_FORMATS:
+    require_decoded_alike(QUICK, seed)
+
+
+def require_decoded_alike(forms: Iterable[Format], seed: int) -> None:
+    for form in forms:
         packed, shape = encoded(form, seed)
         kind = GGMLQuantizationType[form.name]
         rows = packed.view(np.float32 if form.name == "F32" else np.float16 if form.name == "F16" else np.uint8).reshape(shape[0], -1)
@@ -100,7 +92,7 @@ def test_f32_is_exact() -> None:
     assert np.array_equal(CODEC.decode(packed, form, weights.shape), weights)
 
 
-@pytest.mark.parametrize("form", with_slow(GGML_FORMATS))
+@pytest.mark.parametrize("form", QUICK, ids=lambda form: form.name)
 def test_the_number_of_threads_changes_nothing(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, channels = normal(24, 256), importance(1, 256)
     monkeypatch.setattr(libggml, "_ENCODED_AT_ONCE", 1 << 30)
@@ -128,7 +120,7 @@ def test_a_format_that_needs_importance_does_not_crash_without(form: Format) -> 
     sentence(caught.value, form.name, "importance")
 
 
-@pytest.mark.parametrize("form", with_slow(COARSE))
+@pytest.mark.parametrize("form", [form for form in COARSE if form in QUICK], ids=lambda form: form.name)
 def test_importance_helps_the_channels_that_matter(form: Format) -> None:
     weights, channels = normal(16, 256), np.ones((1, 256), dtype=np.float32)
     channels[:, ::4] = 100

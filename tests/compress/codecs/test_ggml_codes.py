@@ -6,10 +6,11 @@ import pytest
 from bitwright.compress.codecs.ggml_codes import BlockCodes, ColumnRounder, block_codes
 from bitwright.compress.models.gguf.libggml import dequantize, quantize
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat
+from tests.compress.codecs.test_ggml import SLOW
 
 BLOCKS = [form for form in GGML_FORMATS if isinstance(form, BlockFormat) and form.block > 1]
 GRIDS = [form for form in BLOCKS if not form.name.startswith(("IQ1", "IQ2", "IQ3"))]
-CODEBOOKS = [form for form in BLOCKS if form not in GRIDS]
+CODEBOOKS = [form for form in BLOCKS if form not in GRIDS and form.name not in SLOW]
 
 
 def found(form: BlockFormat) -> BlockCodes:

@@ -11,12 +11,12 @@ from bitwright.compress.models.gguf.libggml import dequantize, quantize
 from bitwright.errors import ModelError
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat
 from bitwright.testing.codec_contract import CodecContract, normal
-from tests.compress.codecs.test_ggml import WORST
+from tests.compress.codecs.test_ggml import SLOW, WORST
 from tests.sentences import sentence
 
 TENSOR, N_TOKENS = "blk.0.ffn_down.weight", 2000
 BLOCKS = [form for form in GGML_FORMATS if isinstance(form, BlockFormat) and form.block > 1]
-QUICK = [form for form in BLOCKS if form.name not in {"IQ1_M", "IQ2_S", "IQ2_XS"}]  # libggml takes seconds for those
+QUICK = [form for form in BLOCKS if form.name not in SLOW]
 
 
 def inputs(n_columns: int, seed: int = 5) -> NDArray[np.float32]:

@@ -13,8 +13,10 @@ from bitwright.engines.llama_cpp.memory_model import memory_use, server_argument
 from bitwright.errors import ModelError, UserError
 from bitwright.spaces import CACHE_FORMATS, Tensor
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
+from tests.model_fixtures import saved
 from tests.sentences import sentence
+
+pytestmark = pytest.mark.slow
 
 ROUNDED = 0.0051 * 2**20  # the log has hundredths of a MiB
 

@@ -23,7 +23,7 @@ from bitwright.engines.llama_cpp.trial_model import TrialShape, n_layers_of, tri
 from bitwright.errors import DeviceError, UserError
 from bitwright.objectives import tensor_read_shares
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
+from tests.model_fixtures import saved
 from tests.sentences import sentence
 
 SMALL = TrialShape(2, width=256, feed_forward_width=512, n_heads=4, n_vocabulary=384)

@@ -19,6 +19,8 @@ from bitwright.written_files import is_as_written
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 AT_MOST = 300_000
 MENU = ("Q8_0", "Q4_K", "Q2_K")
 

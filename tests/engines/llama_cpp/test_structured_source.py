@@ -32,8 +32,8 @@ from bitwright.errors import UserError
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.spaces import Structure
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
 from tests.measuring import random_tokens
+from tests.model_fixtures import saved
 from tests.sentences import sentence
 
 _CONTEXTS = [random_tokens(1, n, seed=n).ids[0] for n in (2, 9, 30)]

@@ -18,7 +18,7 @@ from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.errors import LibraryError, ModelError, UserError
 from bitwright.pipeline import name_with
 from bitwright.progress import Progress, Silent
-from tests.conftest import saved
+from tests.model_fixtures import saved
 from tests.sentences import sentence
 
 LAYER = "model.layers.{}.{}.weight"

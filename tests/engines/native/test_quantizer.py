@@ -14,6 +14,8 @@ from tests.compress import tiny_models as tiny
 from tests.compress.native_folders import Made, write_native
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 IDS = torch.tensor([[5, 9, 17, 33, 65, 5, 100, 7], [1, 2, 3, 4, 5, 6, 7, 8]])
 FAMILIES = (
     "llama-tied",

@@ -16,6 +16,8 @@ from bitwright.testing.objective_contract import ModelContract
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["bears", "a very long porridge", "12 bowls", "add(x, y)", "the café's menu", "日本語"]
 PAIRS = [(f"Once upon {a}, there was {b[:4]}", f" {c}") for a in WORDS for b in WORDS for c in WORDS[:3]]
 ANSWERS = (" a", " x", " menu", " porridge")

@@ -12,8 +12,8 @@ from bitwright.compress import Floats, Model, Weights, applied, load, narrowed_w
 from bitwright.pipeline.finishing.compensation import Rounding, compensated, least_squares, refits
 from bitwright.progress import Silent
 from bitwright.spaces import Structure
-from tests.conftest import saved
 from tests.measuring import random_tokens
+from tests.model_fixtures import saved
 
 TOKENS = random_tokens(10, 24)  # batches of 8 and of 2
 RIDGE = 3.0
@@ -55,7 +55,7 @@ def test_the_matrices_behind_what_is_gone_are_refitted(model: Model) -> None:
 
 
 def test_every_refitted_matrix_is_the_minimum_of_its_loss_in_the_whole_model(model: Model) -> None:
-    """At the minimum, Σ r hᵀ = λ ΔW, with the residuals r that are left; the state that block 1 is to reach is that behind block 2, which is gone."""
+    """Hold Σ r hᵀ to λ ΔW, with the residuals r that are left; the state that block 1 is to reach is that behind block 2, which is gone."""
     rounded: dict[str, Rounding] = dict.fromkeys(_REFITTED, lambda matrix: matrix)
     made = compensated(model, narrowed_weights(model, {}, _KEPT), _KEPT, TOKENS, rounded=rounded, progress=Silent(), ridge=RIDGE)
     assert set(made) == set(_REFITTED)

@@ -14,8 +14,8 @@ from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline.verbs import search
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
 from tests.measuring import random_tokens
+from tests.model_fixtures import saved
 from tests.runs import small
 from tests.sentences import sentence
 

@@ -37,6 +37,9 @@ def test_healing_lowers_the_divergence_and_is_built_as_it_was_measured(run: Run,
     plan, summary = bw.plan(run, BUDGET, steps=(STEP,))
     told = summary.shipping
     assert isinstance(told, Shipping)
+    assert summary.within_bits is not None
+    for size_bytes, nats in zip(summary.within_bits.sizes_bytes, summary.within_bits.nats, strict=True):
+        assert summary.front_nats[summary.front_sizes_bytes <= size_bytes].min() <= nats * (1 + 1e-9), "everything is never above bits"
     assert plan.steps == (Healed(tokens=1536),)
     assert isinstance(plan.rounding, Kept)
     assert plan.size_bytes <= 240_000

@@ -19,7 +19,7 @@ from bitwright.pipeline.finishing.channel_fitting import ReadChannels
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
 from bitwright.spaces import MovedChannels, PlannedStructure
-from tests.conftest import saved
+from tests.model_fixtures import saved
 from tests.runs import small
 from tests.sentences import sentence
 

@@ -18,6 +18,8 @@ from bitwright.written_files import digest
 from tests.fits import Fit
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 def source_of_fit(plan: Plan) -> Source:
     return open_source(plan.model.source, engine_named(plan.target).view)
@@ -33,7 +35,6 @@ def planned(fit: Fit, structure: Structure, formats: Mapping[str, str] | None = 
     return plan.model_copy(update={"structure": recorded, "size_bytes": size})
 
 
-@pytest.mark.slow
 def test_a_plan_with_a_structure_is_built_and_checked(fit_of_folder: Fit, tmp_path: Path) -> None:
     plan = planned(fit_of_folder, Structure((3, 0), (512, 256)), {"blk.0.attn_output.weight": "Q8_0"})
     (tmp_path / "plan.json").write_text(plan.to_json(), encoding="utf-8")

@@ -25,8 +25,8 @@ from bitwright.pipeline.finishing.router_calibration import calibrated_routers, 
 from bitwright.progress import Silent
 from bitwright.spaces import DROP, discover
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
 from tests.measuring import random_tokens, weights_of
+from tests.model_fixtures import saved
 from tests.sentences import sentence
 
 TOKENS = random_tokens(10, 12)  # batches of 8 and of 2

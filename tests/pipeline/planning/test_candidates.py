@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,15 @@ def test_candidates_are_the_optimum_and_the_two_largest_uniforms_that_fit(search
     with pytest.raises(BudgetError) as refused:
         candidates(searched, sizes["Q4_0"] - 1)
     sentence(refused.value, f"{sizes['Q4_0']:,} bytes", "raise it")
+
+
+@pytest.mark.slow
+def test_a_uniform_allocation_that_another_beats_in_size_and_price_is_no_candidate(searched: Run) -> None:
+    columns = {form.name: f for f, form in enumerate(searched.space.formats)}
+    table = searched.table.copy()
+    table[:, columns["Q5_0"]] = 2 * table[:, columns["Q4_0"]]
+    found = candidates(replace(searched, table=table), searched.space.total_bytes(uniform(searched.space, "Q8_0")))
+    assert [name for name in found if name.startswith("uniform")] == ["uniform Q8_0", "uniform Q4_0"]
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import ANY_CACHE, DEFAULT_CACHE, CacheTypes, chosen_cache, file_bytes
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
 from tests.measuring import space_of
+from tests.model_fixtures import saved
 from tests.pipeline.test_fleet import BOARD
 from tests.runs import small
 from tests.sentences import sentence

@@ -17,7 +17,7 @@ from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.pricing.original_model import parity_text, require_parity
 from bitwright.pipeline.run import DATABASE
 from bitwright.progress import Silent
-from tests.conftest import saved
+from tests.model_fixtures import saved
 from tests.runs import small
 from tests.sentences import sentence
 

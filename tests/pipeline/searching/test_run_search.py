@@ -1,6 +1,7 @@
 """Every method at work on a run of a tiny model: within its budget, at its effort, and the same again without measuring anything anew."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from bitwright.pipeline.searching.run_search import search_budget, search_front
 from bitwright.pipeline.searching.search import named_objectives
 from bitwright.progress import Silent
 from bitwright.report.tables.methods import whose_plan
-from bitwright.search import Row, solve
+from bitwright.search import RelaxedOptions, Row, solve
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -66,6 +67,12 @@ def test_a_search_begins_at_the_optima_within_bits_and_each_reduction(llama_tied
     assert len(starts) == 3
     assert all(tuple(choice.tolist()) in asked for choice in starts.values())
     run.store.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_descents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of `relaxed` is a pass forward and back."""
+    monkeypatch.setattr("bitwright.methods.differentiable.RelaxedOptions", partial(RelaxedOptions, n_rounds=2, n_steps=2))
 
 
 @pytest.fixture

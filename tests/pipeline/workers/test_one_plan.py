@@ -18,6 +18,8 @@ from tests.fits import Fit
 from tests.pipeline.workers.in_place import in_place
 from tests.runs import plan_without_paths, rows, small
 
+pytestmark = pytest.mark.slow
+
 #: arrays that hold what was measured, by the beginnings of their names
 _MEASURED = ("products/", "weight", "table", "second table", "size_bits", "offered")
 
@@ -60,7 +62,6 @@ class Ending(Silent):
         yield advance
 
 
-@pytest.mark.slow
 def test_a_driver_that_ended_goes_on_with_other_workers(fit_of_folder: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for n_workers, stage in ((2, "Measuring sensitivities by gradient"), (1, "Searching")):
         use(monkeypatch, n_workers, tmp_path / str(n_workers))

@@ -10,6 +10,8 @@ from bitwright.testing.predictor_contract import LearningContract, held_out
 from bitwright.testing.random_plans import additive
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 class TestGaussianProcessPredictor(LearningContract):
     needed = 4

@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 import torch
 
 from bitwright.predictors.plans.perceptron import PerceptronPredictor, _network, _train
 from bitwright.predictors.plans.predictor import Predictor
 from bitwright.testing.predictor_contract import PredictorContract
 from bitwright.testing.random_plans import additive
+
+pytestmark = pytest.mark.slow
 
 
 class TestPerceptronPredictor(PredictorContract):

@@ -11,8 +11,8 @@ from bitwright.compress import Model, load
 from bitwright.predictors import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.block_hooks import BOUND_BYTES, forward, portions, run_subject
 from tests.compress.tiny_models import FAMILIES
-from tests.conftest import saved
 from tests.measuring import levels_of, random_tokens, space_of
+from tests.model_fixtures import saved
 from tests.predictors.subjects import opened
 
 

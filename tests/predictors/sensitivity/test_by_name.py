@@ -15,6 +15,8 @@ from tests.measuring import random_tokens, space_of, weights_of
 from tests.predictors.subjects import opened
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 TOKENS = random_tokens(4, 8)
 
 

@@ -59,17 +59,17 @@ def test_a_tie_goes_to_the_first_unit_even_where_another_takes_its_turn_before()
     assert solve(space, np.array([[0.25, 0.0, 0.0], [0.25, 0.0, -1.0]]), 8).choice.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("n_states", [1, 5, 40])
-def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int, n_states: int) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int) -> None:
     sizes = np.sort(np.random.default_rng(seed).integers(1, 10**6, (12, 4)), axis=1)
     space, table = space_of(sizes.tolist(), [[True] * 4] * 12), -sizes / 1e6  # a subset sum: every choice lies on the relaxation
     budget_bits = int(sizes.sum() * 0.27)
-    exact, thinned = solve(space, table, budget_bits, n_states=10**6), solve(space, table, budget_bits, n_states=n_states)
-    front = hull(space, table)
+    exact, front = solve(space, table, budget_bits, n_states=10**6), hull(space, table)
     assert exact.gap == 0
-    assert thinned.lower_bound <= exact.loss <= thinned.loss <= front.loss[front.size_bits <= budget_bits][-1]
-    assert thinned.gap > 0 or thinned.loss == exact.loss
+    for n_states in (1, 5, 40):
+        thinned = solve(space, table, budget_bits, n_states=n_states)
+        assert thinned.lower_bound <= exact.loss <= thinned.loss <= front.loss[front.size_bits <= budget_bits][-1]
+        assert thinned.gap > 0 or thinned.loss == exact.loss
 
 
 @given(instances(max_units=6), st.floats(0.0, 1.0), st.integers(1, 3))

@@ -1,12 +1,15 @@
 """The front on three axes against brute force."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.search import hull, hypervolume, nondominated, surface
 from bitwright.spaces import Space
 from tests.search.instances import Table, every_choice, instances, language_model, losses
+
+pytestmark = pytest.mark.slow
 
 
 @given(instances(), st.integers(0, 2**32))

@@ -13,6 +13,8 @@ from bitwright.testing.strategy_contract import LARGE, WIDER, Landscape, choices
 from tests.search.instances import space_of
 from tests.search.learners import ridge
 
+pytestmark = pytest.mark.slow
+
 N_UNITS = 10
 
 
@@ -118,7 +120,6 @@ def test_slopes_find_what_the_table_cannot_know(space: Space, bests: list[float]
     assert shares_closed(space, bests, 8, with_slopes=1).mean() > 0.7
 
 
-@pytest.mark.slow
 def test_measurements_find_it_too(space: Space, bests: list[float]) -> None:
     few, many = shares_closed(space, bests, 8, 40, with_slopes=0).T
     assert few.mean() < many.mean()
@@ -169,7 +170,7 @@ def test_does_not_begin_where_perfect_prices_would_gain_less_than_the_text_can_t
 
 
 def test_a_glance_does_not_end_a_search_that_all_of_the_text_could_tell_from_chance(space: Space) -> None:
-    """What eight of 64 sequences cannot tell from chance, all of them may: their noise is that of eight over the root of 8."""
+    """All of 64 sequences may tell from chance what eight of them cannot: their noise is that of eight over the root of 8."""
     world, noises, least = World(space, 0), np.geomspace(1e-7, 1e-3, 60), list[float]()
     for n_sequences in (8, 64):
         posed = replace(problem(space, np.full(N_UNITS, 3)), n_sequences=n_sequences)
@@ -193,11 +194,12 @@ def test_does_not_begin_where_no_prices_lead_to_another_choice(space: Space) -> 
     world, lossless, coarse = World(space, 0), np.full(N_UNITS, 1), np.full(N_UNITS, 3)
     table = world.table / 100
     table[:, 1] = 0.0
-    strategy = auto(problem(space, coarse), space.total_bits(lossless), tables=(table,), refit=world.refit)
+    assert auto(problem(space, coarse), space.total_bits(lossless), tables=(table / 10,), refit=world.refit).ask().is_last
+    strategy = auto(problem(space, coarse), space.total_bits(lossless), tables=(table + 1,), refit=world.refit)
     question = strategy.ask()
-    assert question.choices.tolist() == [lossless.tolist(), coarse.tolist()]
+    assert question.choices.tolist() == [lossless.tolist(), coarse.tolist()]  # the table does not put it near, the text does
     values, n_sequences = np.array([[0.001], [0.02]]), np.array([8, 8])
-    strategy.tell(Trials(question.choices, values, values * 0.1, n_sequences, np.array([np.nan, 1e-3])))
+    strategy.tell(Trials(question.choices, values, values * 0.1, n_sequences, np.array([np.nan, 1e9])))
     assert strategy.ask().is_last
 
 
@@ -207,7 +209,6 @@ def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
     assert np.array_equal(first, second)
 
 
-@pytest.mark.slow
 def test_a_front_grows_beyond_the_predicted_one(space: Space) -> None:
     world = World(space, 4)
     reference = np.array([world(np.full(N_UNITS, 3)), float(space.total_bits(np.zeros(N_UNITS, dtype=np.int64)))]) * 1.01

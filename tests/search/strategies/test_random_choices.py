@@ -20,6 +20,7 @@ class TestRandomWithin(BudgetContract):
         return random_within(problem, budget_bits, n=1_000)
 
 
+@pytest.mark.slow
 class TestRandomFront(FrontContract):
     n_to_best = 700
 

@@ -8,6 +8,8 @@ from bitwright.search import Problem, RelaxedOptions, Strategy, relaxed, solve
 from bitwright.search.strategies.problem import Mix
 from bitwright.testing.strategy_contract import LARGE, SMALL, WIDER, BudgetContract, Landscape, choices_of, exactly, problem, searched
 
+pytestmark = pytest.mark.slow
+
 KNOWN = {known.space.offered.shape: known for known in (SMALL, LARGE, WIDER)}
 FAST = RelaxedOptions(n_rounds=6, n_steps=2)
 

@@ -55,18 +55,12 @@ def refitted_levels(found: Rounded, weights: Floats, mask: Mask, grid: Grid, *, 
 
 
 def _refitted_rows(found: Rounded, weights: Floats, mask: Mask, grid: Grid, group: int, h: Floats) -> Rounded:
-    n_kept, n_groups = found.codes.shape[1], found.placement.scale.shape[1]
-    directions = [ungrouped(each, n_kept) for each in grid.directions(grouped(found.codes, group), found.placement)]
-    rows, columns = np.nonzero(mask)
-    of_group = np.broadcast_to(np.arange(n_kept) // group, found.codes.shape).reshape(-1)
-    design = np.zeros((len(mask), len(directions), n_groups, mask.shape[1]), dtype=np.float32)
-    for d, direction in enumerate(directions):
-        design[rows, d, of_group, columns] = direction.reshape(-1)
-    design = design.reshape(len(mask), len(directions) * n_groups, mask.shape[1])
-    through = (design.reshape(-1, mask.shape[1]) @ h).reshape(design.shape)
+    design, n_groups = _design(found, mask, grid, group), found.placement.scale.shape[1]
+    through: Floats = (design.reshape(-1, mask.shape[1]) @ h).reshape(design.shape)
     missing = weights - _spread(values(found, grid, group), mask)
-    solved = _solved(through @ design.swapaxes(1, 2), (through @ missing[:, :, None])[:, :, 0])
-    steps = [part.astype(np.float32) for part in np.split(solved, len(directions), axis=1)]
+    normal: Floats = through @ design.swapaxes(1, 2)
+    right: Floats = (through @ missing[:, :, None])[:, :, 0]
+    steps = [part.astype(np.float32) for part in np.split(_solved(normal, right), design.shape[1] // n_groups, axis=1)]
     refitted = Rounded(found.codes, grid.stepped(found.placement, steps))
     left = weights - _spread(values(refitted, grid, group), mask)
     with np.errstate(invalid="ignore", over="ignore"):  # levels beyond the largest half float are no better
@@ -75,13 +69,26 @@ def _refitted_rows(found: Rounded, weights: Floats, mask: Mask, grid: Grid, grou
     return Rounded(found.codes, refitted.placement.where(is_better[:, None], found.placement))
 
 
+def _design(found: Rounded, mask: Mask, grid: Grid, group: int) -> Floats:
+    """Return the derivatives of the weights of each row by its scales, and then by its minima where there are any, `(n_rows, n, n_columns)`."""
+    n_kept, n_groups = found.codes.shape[1], found.placement.scale.shape[1]
+    directions = [ungrouped(each, n_kept) for each in grid.directions(grouped(found.codes, group), found.placement)]
+    rows, columns = np.nonzero(mask)
+    of_group = np.broadcast_to(np.arange(n_kept) // group, found.codes.shape).reshape(-1)
+    design = np.zeros((len(mask), len(directions), n_groups, mask.shape[1]), dtype=np.float32)
+    for d, direction in enumerate(directions):
+        design[rows, d, of_group, columns] = direction.reshape(-1)
+    whole: Floats = design.reshape(len(mask), len(directions) * n_groups, mask.shape[1])
+    return whole
+
+
 def _solved(normal: Floats, right: Floats) -> NDArray[np.float64]:
     """Solve the normal equations of each row, `(n_rows, n, n)` and `(n_rows, n)`, with a small ridge."""
     whole, n = normal.astype(np.float64), normal.shape[1]
     diagonal = np.einsum("rii->ri", whole)
-    whole[:, np.arange(n), np.arange(n)] += _RIDGE * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + np.finfo(np.float32).tiny
-    found: NDArray[np.float64] = np.linalg.solve(whole, right.astype(np.float64)[:, :, None])[:, :, 0]
-    return found
+    least = 1e-12 * diagonal.max(axis=1, keepdims=True) + np.finfo(np.float32).tiny
+    whole[:, np.arange(n), np.arange(n)] += np.asarray(_RIDGE * diagonal + least, dtype=np.float64)
+    return np.asarray(np.linalg.solve(whole, right.astype(np.float64)[:, :, None])[:, :, 0], dtype=np.float64)
 
 
 def _scaled(moments: NDArray[np.float64], damping: float) -> Floats | None:

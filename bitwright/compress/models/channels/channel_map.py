@@ -60,18 +60,19 @@ class ChannelMap(ABC):
 
 
 class ChannelOrder(ChannelMap):
-    """Another order of channels: `values` `(1, n_channels)` has the old place of each."""
+    """Order of channels: `values` `(1, n_channels)` has the old place of each."""
 
     kind = "order"
 
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return self.values.shape[-1]
+        return int(self.values.shape[-1])
 
     @property
     def _places(self) -> NDArray[np.int64]:
-        return self.values[0].astype(np.int64)
+        places: NDArray[np.int64] = self.values[0].astype(np.int64)
+        return places
 
     def made(self, channels: Floats) -> Floats:
         """Return the channels in the new order."""
@@ -100,7 +101,7 @@ class ChannelScales(ChannelMap):
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return self.values.shape[-1]
+        return int(self.values.shape[-1])
 
     def made(self, channels: Floats) -> Floats:
         """Return the channels divided by their scales."""
@@ -132,7 +133,7 @@ class HeadRotations(ChannelMap):
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return self.values.shape[0]
+        return int(self.values.shape[0])
 
     @property
     def _heads(self) -> Floats:

@@ -130,9 +130,12 @@ def quantize(weights: Floats, form: Format, importance: Floats) -> Bytes:
 
 
 def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]:
-    """Ranges of rows of about `n_weights` for one thread each."""
-    step = max(1, n_weights // max(prod(shape[1:]), 1))
-    return list(pairwise([*range(0, shape[0], step), shape[0]]))
+    """Ranges of rows of at most about `n_weights` for one thread each: one, or as many and as even as leave no core without one at the end."""
+    n_rows, step, n_cores = shape[0], max(1, n_weights // max(prod(shape[1:]), 1)), os.cpu_count() or 1
+    n_blocks = -(-n_rows // step)
+    if n_blocks > 1:
+        n_blocks = min(n_rows, -(-n_blocks // n_cores) * n_cores)
+    return list(pairwise(i * n_rows // max(n_blocks, 1) for i in range(n_blocks + 1)))
 
 
 @cache

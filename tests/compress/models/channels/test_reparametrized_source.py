@@ -29,8 +29,8 @@ from bitwright.compress.models.row_source import RowSource
 from bitwright.errors import ModelError, PlanError
 from bitwright.objectives import collect_moments, next_token_log_probabilities
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
 from tests.measuring import random_tokens
+from tests.model_fixtures import saved
 from tests.sentences import sentence
 
 _SHAPE = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 64, "intermediate_size": 96, "head_dim": 16}

@@ -13,9 +13,11 @@ from bitwright.predictors.sensitivity.activations.layer_output import layer_outp
 from bitwright.spaces import Space
 from bitwright.testing.proxy_contract import TableContract
 from tests.compress.tiny_models import FAMILIES
-from tests.conftest import saved
 from tests.measuring import changed, levels_of, random_tokens, space_of
+from tests.model_fixtures import saved
 from tests.predictors.subjects import opened
+
+pytestmark = pytest.mark.slow
 
 
 class TestAbsoluteTable(TableContract):

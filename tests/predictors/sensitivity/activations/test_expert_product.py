@@ -17,6 +17,8 @@ from tests.measuring import changed, random_tokens
 from tests.predictors.sensitivity.activations.test_block_output import outputs
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 TOKENS, MENU = random_tokens(6, 8), ("INT2_G32", "INT4_G32")
 
 

@@ -19,6 +19,8 @@ from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.subjects import opened
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 class TestTraceTable(TableContract):
     def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Reference, Tokens
@@ -13,6 +14,8 @@ from bitwright.spaces import Space
 from bitwright.testing.proxy_contract import SignedTableContract, TableContract
 from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
+
+pytestmark = pytest.mark.slow
 
 
 class TestFirstOrder(TableContract):

@@ -13,6 +13,8 @@ from bitwright.predictors.sensitivity.gradients.sweep import ORIGINAL, Products,
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 MENU, TOKENS = ("Q8_0", "Q4_0"), random_tokens(6, 6)
 
 

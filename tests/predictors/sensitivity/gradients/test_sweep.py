@@ -19,6 +19,8 @@ from tests.measuring import changed, levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 MENU = ("Q8_0", "Q4_0")
 LOSSES = (SampledLabels(), TextLabels(), FromOriginal())
 

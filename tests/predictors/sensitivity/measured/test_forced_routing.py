@@ -19,8 +19,8 @@ from bitwright.progress import Silent
 from bitwright.spaces import Space, by_expert, discover
 from bitwright.spaces.tie import joined
 from tests.compress import tiny_models as tiny
-from tests.conftest import saved
 from tests.measuring import random_tokens, weights_of
+from tests.model_fixtures import saved
 from tests.predictors.subjects import opened
 from tests.sentences import sentence
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Tokens
@@ -11,6 +12,8 @@ from bitwright.spaces import Choice, Space
 from bitwright.testing.proxy_contract import SignedTableContract, TableContract
 from tests.measuring import space_of, uniform
 from tests.predictors.subjects import opened
+
+pytestmark = pytest.mark.slow
 
 
 class TestMeasuredTable(TableContract):

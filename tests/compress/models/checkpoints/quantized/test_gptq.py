@@ -21,6 +21,8 @@ from tests.compress.models.checkpoints.quantized.folders import (
 )
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 GROUP = 32
 LAYER = "model.layers.1.mlp.up_proj"
 
