@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Model, PackedTensors, applied
-from bitwright.objectives import KullbackLeibler, PendingReference, Reference
+from bitwright.objectives import KullbackLeibler, Reference
 from bitwright.predictors import Mixtures, Subject
 from bitwright.predictors.sensitivity.gradients.mixture import MixedWeights
 from bitwright.progress import Silent
@@ -30,8 +30,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def mixtures(subject: Subject) -> Mixtures:
-    folder = subject.levels.folder
-    return Mixtures(subject, PendingReference(TOKENS, lambda: Reference(subject.model, TOKENS, scratch=folder, progress=Silent())))
+    return Mixtures(subject, Reference(subject.model, TOKENS, scratch=subject.levels.folder, progress=Silent()))
 
 
 def shares_of(space: Space) -> NDArray[np.float64]:
