@@ -79,7 +79,8 @@ def make(folder: Path, shape: dict[str, int]) -> None:
     config = AutoConfig.for_model("qwen2", **shape, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
     config.architectures, config.dtype = ["Qwen2ForCausalLM"], torch.bfloat16
     config.save_pretrained(folder)
-    inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "he"]
+    inner = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[("h", "e")]))
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=inner).save_pretrained(folder)
     shards: dict[str, dict[str, torch.Size]] = {}

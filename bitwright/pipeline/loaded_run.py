@@ -348,7 +348,8 @@ def _imatrix(loaded: LoadedRun) -> dict[str, Floats]:
 def _made_importance(loaded: LoadedRun) -> dict[str, Floats]:
     if loaded.settings.imatrix:
         return read_imatrix(Path(loaded.settings.imatrix), loaded.whole.tensors)
+    text = loaded.texts.calibration  # sampling it may have shown the importance
     if found := sampled_importance(loaded.store, loaded.whole.tensors):
         return found
-    with timed(loaded.store, "imatrix", loaded.texts.calibration.n_tokens):
-        return collect_importance(loaded.whole, loaded.texts.calibration, progress=loaded.progress)
+    with timed(loaded.store, "imatrix", text.n_tokens):
+        return collect_importance(loaded.whole, text, progress=loaded.progress)

@@ -17,7 +17,7 @@ def test_settings_come_back_from_json(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a", encoding="utf-8")
     given = bw.Settings("m", formats=("Q8_0", "Q4_K"), held_out=str(tmp_path / "text.txt"), sensitivity="weight", n_calibration=3, seed=9)
     assert settings_from_json(given.to_json()) == given
-    assert given.shape == Shape(3, 32, 128)
+    assert given.shape == Shape(3, 24, 128)
 
 
 def test_settings_of_another_version_are_a_sentence() -> None:

@@ -199,6 +199,8 @@ def _pre_tokenizer(described: dict[str, Any]) -> str:
             f"A tokenizer must split text in a way that llama.cpp has a name for ({', '.join(PRE_TOKENIZERS.values())}); this one splits by "
             f"{' then '.join(steps) or 'nothing'}{', skipping merges' if skips else ''}: convert the model with llama.cpp and give the GGUF file."
         )
+    if not described["model"]["merges"]:
+        raise ModelError("llama.cpp loads no byte-level tokenizer without merges, and this one has none: choose another model.")
     return PRE_TOKENIZERS[steps, skips]
 
 

@@ -119,6 +119,7 @@ def described(**parts) -> PreTrainedTokenizerFast:
         (PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}))), "this one is 'WordLevel'"),
         (described(pre_tokenizer=pre_tokenizers.Whitespace()), r"\(gpt-2, smollm, .*\"Whitespace\".*: convert the model with llama.cpp"),
         (described(), "this one splits by nothing"),
+        (described(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False)), "without merges"),
         (described(normalizer=normalizers.Lowercase()), r"this tokenizer does \(Lowercase\)"),
         (described(byte_fallback=True, pre_tokenizer=pre_tokenizers.Punctuation()), "has the step .*Punctuation"),
     ],
