@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bitwright.objectives import Tokens
 from bitwright.pipeline.loaded_run import LoadedRun, timed
-from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.price_table import quantized_distortion, subject_of
 from bitwright.pipeline.pricing.priced_rows import SWEPT, priced_rows
 from bitwright.pipeline.run import Run
 from bitwright.predictors import gradient_products, proxy_named, stored
@@ -87,6 +87,7 @@ def _first_prices(loaded: LoadedRun, others: Space) -> Table:
     subject = subject_of(loaded, stored(others))
     tokens = Tokens(subject.tokens.ids[:_SEQUENCES], subject.tokens.text)
     with timed(loaded.store, "bound", proxy_named("gradient").passes(others).tokens(tokens.n_tokens)):
+        quantized_distortion(loaded, others)  # on all cores, where a sweep quantizes what it needs on one
         products = gradient_products(replace(subject, tokens=tokens))
     prices: Table = products.squares().mean(axis=0) / (2 * products.n_tokens)
     return prices

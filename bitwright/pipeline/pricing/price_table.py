@@ -53,14 +53,18 @@ def distortion_of(loaded: LoadedRun, everything: Space) -> Distortion:
     store = loaded.store
     if not store.has_array(PACKED):
         with timed(store, "quantize"):
-            rows = priced_rows(loaded, everything) or all_rows(loaded.levels)
-            if loaded.workers is None:
-                measured = sampled_distortion(everything, rows, progress=loaded.progress)
-            else:
-                measured = distortion_by_workers(everything, rows, loaded.workers, progress=loaded.progress)
+            measured = quantized_distortion(loaded, everything)
         store.put_array("weight errors", measured.plain)
         store.put_array(PACKED, measured.weighted)  # last: where it is, both are
     return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))
+
+
+def quantized_distortion(loaded: LoadedRun, space: Space) -> Distortion:
+    """Quantize every pair of a space, by the rows that the run prices by, and return the weight errors, plain and weighted."""
+    rows = priced_rows(loaded, space) or all_rows(loaded.levels)
+    if loaded.workers is None:
+        return sampled_distortion(space, rows, progress=loaded.progress)
+    return distortion_by_workers(space, rows, loaded.workers, progress=loaded.progress)
 
 
 def priced(loaded: LoadedRun, name: str, *, space: Space, distortion: Distortion) -> Table:
