@@ -1,9 +1,8 @@
 """Commands as plain functions: search, describe, plan, fit, verify. Each works on the run folder of the one before it."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -18,27 +17,27 @@ from bitwright.pipeline.before_loading import require_fittable, require_movable,
 from bitwright.pipeline.finishing.building import build, importance_of, require_fit, target_of
 from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.finishing.steps import moving
+from bitwright.pipeline.fit_plan import find_plan
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
 from bitwright.pipeline.offered_steps import offer_steps, without_moving
 from bitwright.pipeline.plan_request import request_plan
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions
 from bitwright.pipeline.planning.costs import named_costs
-from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
-from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, counted_space, require_needed, with_finest_cache
+from bitwright.pipeline.planning.held_out import CandidateScores, measure, measure_candidates
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed, with_finest_cache
 from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.searching.run_search import search_budget, search_front
+from bitwright.pipeline.searching.run_search import search_front
 from bitwright.pipeline.searching.search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.structured_fit import Alone, offer_structure
 from bitwright.pipeline.workers.cluster import Cluster
 from bitwright.pipeline.workers.opening import workers_on
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
-from bitwright.report import RunSummary, StepNote, StructureNote, write_page
+from bitwright.report import RunSummary, write_page
 from bitwright.search import solve
 from bitwright.spaces import Budget, Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
@@ -203,31 +202,19 @@ def fit(
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
     with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
         loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
-        run, offered = without_moving(price(loaded, _least_bytes(loaded, limit, by, conditions))), tuple[StepNote, ...]()
-        if settings.structure and _is_too_small(run, limit):
-            found, note, summarised, judgement = _structured_alone(loaded, run, limit)
-        else:
-            request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)
-            search_budget(loaded, request.run, budget_bits=8 * request.size_bytes, search=by, limits=request.limits)
-            judgement = judge(loaded, run, request.candidates, by.objectives, device=conditions.device)
-            values = judgement.first_values()
-            found, note, summarised = request.plan(values), None, partial(request.summary, values)
-            if moving(settings.steps):
-                found, offered = offer_steps(loaded, request, moving(settings.steps))
-            if settings.structure:
-                alone = Alone(*request.best(values), found)
-                found, note = offer_structure(loaded, request.run, limit, request.size_bytes, alone)
-        shipped = loaded if found.structure is None else loaded.reordered
-        write_plan(found, out / PLAN)
+        run = without_moving(price(loaded, _least_bytes(loaded, limit, by, conditions)))
+        found = find_plan(loaded, run, limit, conditions, by)
+        plan, shipped = found.plan, loaded if found.plan.structure is None else loaded.reordered
+        write_plan(plan, out / PLAN)
         with timed(run.store, "build"):
-            path = build(found, out / loaded.engine.file_name, progress=progress)
+            path = build(plan, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
-            checked = _checked(shipped, found, path, engine_python)
+            checked = _checked(shipped, plan, path, engine_python)
         for searched in (loaded, loaded.reordered):
-            searched.levels.keep(found.formats)
-        summary = replace(summarised(), structure=note, steps=offered)  # at the end: it has the costs of all stages
+            searched.levels.keep(plan.formats)
+        summary = found.summary()  # at the end: it has the costs of all stages
         write_page(summary, out / REPORT)
-        return Fitted(found, path, checked, summary, out / REPORT, judgement)
+        return Fitted(plan, path, checked, summary, out / REPORT, found.judgement)
 
 
 def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cpu", progress: Progress | None = None) -> Check:
@@ -248,28 +235,6 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
-
-
-def _is_too_small(run: Run, limit: BudgetOrMemory) -> bool:
-    """Return whether a limit is below the smallest file of formats alone, or that and its cache, which parts taken away may reach."""
-    served, size_bytes = counted_space(run.space, limit, _original(run))
-    return served.total_bytes(served.smallest()) > size_bytes
-
-
-def _structured_alone(
-    loaded: LoadedRun, run: Run, limit: BudgetOrMemory
-) -> tuple[Plan, StructureNote | None, Callable[[], RunSummary], CandidateScores]:
-    """Return the best plan with a structure for a limit that no formats alone are within, its note, a function for the summary, and no scores."""
-    served, size_bytes = counted_space(run.space, limit, _original(run))
-    smallest = served.smallest()
-    measure(loaded, run, [smallest])
-    found, note = offer_structure(loaded, run, limit, size_bytes, Alone(smallest, run.measurements[tuple(smallest.tolist())], None))
-    summarised = partial(summarise, run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
-    return found, note, summarised, CandidateScores((), ())
-
-
-def _original(run: Run) -> Original:
-    return Original(run.settings.model, run.settings.target, run.original_bytes)
 
 
 def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
