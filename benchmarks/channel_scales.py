@@ -14,14 +14,14 @@ named blocks. Lanes: ggml and obs without a scale, and with one.
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from second_moments import moments_of
+from two_texts import add_texts, two_texts
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, load
-from bitwright.objectives import Shape, Tokens, read_documents, split_texts
+from bitwright.objectives import Tokens
 from bitwright.spaces import GGML_BY_NAME, BlockFormat
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -94,18 +94,14 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a dense model, a folder or a GGUF file of weights that were never quantized")
-    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
-    parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
+    add_texts(parser)
     parser.add_argument("--blocks", default="0", help="separated by commas (default: %(default)s)")
     parser.add_argument("--formats", default="Q4_0,Q4_1,IQ4_NL,Q4_K,Q2_K", help="separated by commas (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=64, help="of each matrix (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=48, help="of each text (default: %(default)s)")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
     args = parser.parse_args()
     model = load(args.model)
-    shapes = Shape(args.sequences, 0, args.length), Shape(0, args.sequences, args.length)
-    calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
-    held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
+    calibration, held_out = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.sequences)
     blocks = [int(block) for block in args.blocks.split(",")]
     names = [f"blk.{block}.{role}.weight" for block in blocks for roles in GROUPS.values() for role in roles]
     matrices = matrices_of(model, names, (calibration, held_out), args.rows)

@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from second_moments import moments_of
+from two_texts import add_texts, two_texts
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import as_stored
-from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, read_documents, split_texts, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, Tokens, standard_error
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
@@ -98,29 +99,28 @@ def in_layers(model: Model, blocks: str, forms: Sequence[BlockFormat]) -> tuple[
 
 def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64]) -> None:
     """Print a row of the table: divergence, and its ratio to and difference from the base."""
-    difference = nats - base
-    against = "" if lane == BASE else f"{nats.mean() / base.mean():.3f} ({difference.mean():+.4f} ± {standard_error(difference):.4f})"
-    print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} |", flush=True)
+    print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {'' if lane == BASE else against(nats, base)} |", flush=True)
+
+
+def against(nats: NDArray[np.float64], base: NDArray[np.float64]) -> str:
+    """Return the ratio of the mean divergence to the base's, and the mean paired difference with its standard error."""
+    return f"{nats.mean() / base.mean():.3f} ({(nats - base).mean():+.4f} ± {standard_error(nats - base):.4f})"
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
-    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
-    parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
+    add_texts(parser)
     parser.add_argument("--formats", default="", help="of the block types, separated by commas (default: all that fit a matrix)")
     parser.add_argument("--lanes", default=f"{BASE},obs", help="separated by commas, the first one the base (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=48, help="for calibration (default: %(default)s)")
     parser.add_argument("--held-out-sequences", type=int, default=16, help="to measure on (default: %(default)s)")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--blocks", default="", help="whose matrices are quantized, separated by commas (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures, and of packed weights while it runs")
     args = parser.parse_args()
     model = load(args.model)
-    shapes = Shape(args.sequences, 0, args.length), Shape(0, args.held_out_sequences, args.length)
-    calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
-    held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
+    calibration, held_out = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.held_out_sequences)
     args.out.mkdir(parents=True, exist_ok=True)
     named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
     blocks = [form for form in named if isinstance(form, BlockFormat) and form.block > 1]
@@ -144,7 +144,7 @@ def main() -> None:
     for form in filter(bench.matrices, blocks):
         base: NDArray[np.float64] | None = None
         for lane in args.lanes.split(","):
-            key = f"{form.name} {lane}"
+            key = f"{form.name} {lane} {args.blocks} {args.sequences} {args.held_out_sequences}"
             if key not in done:
                 done[key] = bench.by_sequence(form, lane).tolist()
                 with record.open("a", encoding="utf-8") as file:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from gguf_codecs import in_layers
+from gguf_codecs import against, in_layers
 from numpy.typing import NDArray
 from second_moments import moments_of
+from two_texts import add_texts, two_texts
 
 from bitwright.compress import (
     Codec,
@@ -33,7 +34,7 @@ from bitwright.compress import (
     junctions,
     load,
 )
-from bitwright.objectives import KullbackLeibler, Reference, Shape, read_documents, split_texts, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, standard_error
 from bitwright.pipeline.finishing.channel_fitting import Fitting, MovedMoments
 from bitwright.pipeline.finishing.moved_channels import MOVING_STEPS, MovingStep
 from bitwright.pipeline.finishing.moved_weights import RestoredTensors, RestoredWeights
@@ -85,17 +86,15 @@ def _step(words: str) -> MovingStep:
 def printed(form: str, lane: str, row: Mapping[str, object], base: NDArray[np.float64]) -> None:
     """Print a row of the table."""
     nats = np.array(row["nats"])
-    difference = nats - base
-    against = "" if lane == BASE else f"{nats.mean() / base.mean():.3f} ({difference.mean():+.4f} ± {standard_error(difference):.4f})"
-    print(f"| {form} | {lane} | {row['moved']} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} |", flush=True)
+    compared = "" if lane == BASE else against(nats, base)
+    print(f"| {form} | {lane} | {row['moved']} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {compared} |", flush=True)
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
-    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
-    parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
+    add_texts(parser)
     parser.add_argument("--formats", default="Q4_0,IQ4_NL", help="of the block types, separated by commas (default: %(default)s)")
     parser.add_argument(
         "--lanes", default=f"{BASE},scale,order-channels,rotate", help="separated by commas, the first one none (default: %(default)s)"
@@ -103,14 +102,11 @@ def main() -> None:
     parser.add_argument("--codec", choices=("ggml", "obs"), default="ggml", help="default: %(default)s")
     parser.add_argument("--sequences", type=int, default=16, help="for calibration (default: %(default)s)")
     parser.add_argument("--held-out-sequences", type=int, default=8, help="to measure on (default: %(default)s)")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--blocks", default="", help="whose matrices are quantized, separated by commas (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures, and of packed weights while it runs")
     args = parser.parse_args()
     model = load(args.model)
-    shapes = Shape(args.sequences, 0, args.length), Shape(0, args.held_out_sequences, args.length)
-    calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
-    held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
+    calibration, held_out = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.held_out_sequences)
     args.out.mkdir(parents=True, exist_ok=True)
     forms = [form for form in (GGML_BY_NAME[name] for name in args.formats.split(",")) if isinstance(form, BlockFormat)]
     names, shape = in_layers(model, args.blocks, forms), {tensor.name: tensor.shape for tensor in model.tensors}

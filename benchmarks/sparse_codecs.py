@@ -14,11 +14,11 @@ conjugate gradients with a factor for every row.
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from channel_scales import Matrix, matrices_of
 from numpy.typing import NDArray
+from two_texts import add_texts, two_texts
 
 from bitwright.compress import Floats, Rounded, RoundToNearest, grid_values, load
 from bitwright.compress.codecs.grid import Grid, MinimumGrid
@@ -26,7 +26,6 @@ from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.least_squares import refitted_levels, refitted_weights
 from bitwright.compress.codecs.rounding.pruning import Mask, Pruned, by_wanda, first_ranks, gathered, largest, wanda
 from bitwright.compress.codecs.rounding.sparse_gpt import kept_in_windows, pruned_with_feedback
-from bitwright.objectives import Shape, read_documents, split_texts
 from bitwright.spaces import NATIVE_FORMATS, IntegerFormat, NOfM, Pattern, SparseFormat
 
 ROLES = ("attn_q", "attn_output", "ffn_gate", "ffn_down")
@@ -113,18 +112,14 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a dense model, a folder of weights that were never quantized")
-    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
-    parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
+    add_texts(parser)
     parser.add_argument("--blocks", default="0", help="separated by commas (default: %(default)s)")
     parser.add_argument("--formats", default="INT2_2OF4,INT3_2OF4,INT4_4OF8,INT2_1OF4,INT3_S50,INT4_S50,INT3_S75", help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=64, help="of each matrix (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=48, help="of each text (default: %(default)s)")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
     args = parser.parse_args()
     model = load(args.model)
-    shapes = Shape(args.sequences, 0, args.length), Shape(0, args.sequences, args.length)
-    calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
-    held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
+    calibration, held_out = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.sequences)
     names = [f"blk.{block}.{role}.weight" for block in args.blocks.split(",") for role in ROLES]
     matrices = matrices_of(model, names, (calibration, held_out), args.rows)
     by_name, names_of_lanes = {form.name: form for form in NATIVE_FORMATS}, list[str]()

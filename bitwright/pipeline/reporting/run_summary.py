@@ -83,19 +83,26 @@ def summarise(
         candidates=tuple(listed),
         courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
-        settings={name: value for name, value in run.store.settings().items() if not name.startswith(OF_MODEL)}
+        settings=_described(run),
+        reference_perplexity=float(run.store.text("reference perplexity")),
+        shipping=_shipping(run, named, chosen),
+        experts=expert_uses(run, weights.space.names(without_cache(run.space, named[chosen]))),
+        texts=text_comparison(weights, file_bytes(run.space, named[chosen])),
+        cost_fronts=tuple(cost_front(as_files, cost, device=device, candidates=choices.values()) for cost in costs),
+    )
+
+
+def _described(run: Run) -> dict[str, str]:
+    """Return the settings of a run under their names, and what was noted about its texts, prices and formats under headings."""
+    return (
+        {name: value for name, value in run.store.settings().items() if not name.startswith(OF_MODEL)}
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
         | {"source of the sensitivity": proxy_named(run.settings.sensitivity).source}
         | cache_text(run)
         | parity_text(run)
         | extremes_text(run)
         | sample_text(run)
-        | left_out_text(run),
-        reference_perplexity=float(run.store.text("reference perplexity")),
-        shipping=_shipping(run, named, chosen),
-        experts=expert_uses(run, weights.space.names(without_cache(run.space, named[chosen]))),
-        texts=text_comparison(weights, file_bytes(run.space, named[chosen])),
-        cost_fronts=tuple(cost_front(as_files, cost, device=device, candidates=choices.values()) for cost in costs),
+        | left_out_text(run)
     )
 
 
