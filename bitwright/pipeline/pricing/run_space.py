@@ -38,6 +38,7 @@ from bitwright.spaces import (
 )
 
 _UNIFORMS_MEASURED = 2
+_MUCH_WORSE = 3  # times the price of the largest: formats are as far apart as 0.8 bits at 6 dB a bit
 
 
 def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
@@ -51,8 +52,8 @@ def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
     store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
         store_extremes(loaded)
-        everything = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)
-        distortion = distortion_of(loaded, everything)
+        everything, quantized = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)
+        distortion = distortion_of(loaded, everything, quantized)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
         with_types = with_cache_units(loaded, space)
@@ -93,14 +94,14 @@ def uniforms(run: Run) -> dict[str, Choice]:
 
 def largest_uniforms(run: Run, fits: Callable[[Choice], bool]) -> dict[str, Choice]:
     """Return the two largest uniform allocations that `fits` accepts, by name, the largest first. One that another is not larger than and priced
-    below is left out: it would be measured only to lose.
+    below is left out, and so is a second one that is priced at more than three times the first: they would be measured only to lose.
     """
     size = run.space.total_bytes
     fitting = {name: choice for name, choice in uniforms(run).items() if fits(choice)}
     prices = {name: (size(choice), run.summed(choice)) for name, choice in fitting.items()}
     worth = [name for name, (n_bytes, price) in prices.items() if not any(n <= n_bytes and p < price for n, p in prices.values())]
     largest = sorted(worth, key=lambda name: (-prices[name][0], prices[name][1]))
-    return {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+    return {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED] if prices[name][1] <= _MUCH_WORSE * prices[largest[0]][1]}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:
