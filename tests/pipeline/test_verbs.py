@@ -94,7 +94,7 @@ def test_the_best_of_what_was_measured_is_chosen(fit: Fit) -> None:
     measured = {c.label: c.measured for c in fit.fitted.summary.candidates}
     assert all(isinstance(quality, Quality) for quality in measured.values())
     uniforms = [quality.nats_per_token for label, quality in measured.items() if label.startswith("uniform") and isinstance(quality, Quality)]
-    assert len(uniforms) == 2
+    assert len(uniforms) == 1  # the next one is priced at more than three times it
     assert fit.fitted.plan.divergence.nats_per_token <= min(uniforms)
     (chosen,) = [c for c in fit.fitted.summary.candidates if c.chosen]
     assert chosen.size_bytes == fit.fitted.plan.size_bytes
