@@ -46,11 +46,13 @@ help:
 demo: $(VENV)/.installed $(VENV)/.model
 	@model="$$($(BIN)/python examples/smollm2.py)" && $(BIN)/bitwright fit "$$model" --budget $(BUDGET) --target llama.cpp --out $(OUT)
 
-test: lint
-	@$(PYTEST) $(TESTS)
+# ruff and mypy run beside the tests, which often wait for a process of their own
+test: setup
+	@{ $(RUN) ruff check && $(RUN) mypy; } & lint=$$!; status=0; $(PYTEST) $(TESTS) || status=$$?; \
+		wait $$lint || { status=$$?; echo "ruff or mypy found a fault: it is told above, and by make lint" >&2; }; exit $$status
 
 test-fast: setup
-	@$(PYTEST) -m 'not slow' $(TESTS)
+	@$(PYTEST) -m 'not slow' --hypothesis-profile few $(TESTS)
 
 campaign: setup
 	@rm -f .campaign.jsonl
