@@ -106,6 +106,13 @@ def tiny_mixtral(model_folders: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_block_mixtral(model_folders: Path) -> Path:
+    """Four experts in one block, for what is done to each expert and takes twice as long for two blocks."""
+    settings = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 1}
+    return _saved_once(model_folders / "one_block_mixtral", "mixtral", settings)
+
+
+@pytest.fixture(scope="session")
 def tiny_qwen3_moe(model_folders: Path) -> Path:
     """Four experts a block, two of them for each token, under other names."""
     return _saved_once(model_folders / "tiny_qwen3_moe", "qwen3_moe", {**tiny.EXPERTS, "norm_topk_prob": True, "head_dim": 16})
