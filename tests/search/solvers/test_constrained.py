@@ -36,6 +36,7 @@ def constrained(draw: st.DrawFn) -> tuple[Space, Table, tuple[Row, ...]]:
     return space, table, tuple(rows)
 
 
+@pytest.mark.slow
 @given(constrained(), st.floats(0.0, 1.0))
 @settings(deadline=None, max_examples=120)
 def test_rows_are_kept_at_the_least_loss(instance: tuple[Space, Table, tuple[Row, ...]], share: float) -> None:
@@ -177,6 +178,7 @@ def test_an_equality_of_formats_is_a_unit_and_costs_what_the_row_would() -> None
         assert with_row.loss == solve(tied, table, budget_bits).loss
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0), st.floats(0.1, 1.0))
 @settings(deadline=None, max_examples=100)
 def test_priced_rows_leave_the_least_loss_where_it_was(instance: tuple[Space, Table], share: float, tight: float) -> None:
