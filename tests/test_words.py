@@ -41,10 +41,13 @@ FORBIDDEN = frozenset((*CLAUSES, *PRONOUNS, *PREPOSITIONS, "see", "do"))
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of every docstring."""
-    for node in ast.walk(tree):
+    """Yield the line and the text of every docstring; expressions, which hold none, are not walked."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (text := ast.get_docstring(node)):
             yield node.body[0].lineno, text
+        waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)]
 
 
 def faulty(text: str) -> bool:

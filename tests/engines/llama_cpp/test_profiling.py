@@ -116,6 +116,7 @@ def test_latent_attention_is_timed_as_the_engine_holds_it(tmp_path: Path) -> Non
         assert "blk.0.attn_k_b.weight" in formats
 
 
+@pytest.mark.slow
 def test_a_format_is_timed_in_the_rows_that_it_divides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = saved(tmp_path / "model", "llama", {"hidden_size": 96, "intermediate_size": 256, "num_key_value_heads": 4})
     source = trials(str(model))[0][0]

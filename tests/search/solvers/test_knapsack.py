@@ -13,7 +13,7 @@ from bitwright.search import Solution, hull, solve, solve_lagrangian, solve_with
 from bitwright.search.solvers import knapsack
 from bitwright.spaces import Space
 from bitwright.testing.solver_contract import ExactContract
-from tests.search.instances import Table, budgets, channels, every_choice, instances, language_model, losses, space_of
+from tests.search.instances import Table, budgets, channels, every_choice, instances, language_model, losses, space_of, thorough
 
 
 class TestSolve(ExactContract):
@@ -43,7 +43,7 @@ def tied_instances(draw: st.DrawFn) -> tuple[Space, Table]:
 
 
 @given(tied_instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_of_equals_takes_fewest_bits_then_the_lexicographically_first(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -73,7 +73,7 @@ def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int) -
 
 
 @given(instances(max_units=6), st.floats(0.0, 1.0), st.integers(1, 3))
-@settings(deadline=None, max_examples=120)
+@thorough
 def test_a_thinned_search_still_brackets_the_best_loss(instance: tuple[Space, Table], share: float, n_states: int) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
