@@ -19,7 +19,7 @@ from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
 from bitwright.spaces import Structure, StructureKind, Target, part_of, uncut
 
-_NO_STRUCTURE = "Heads, channels and layers are taken away for llama.cpp; {name} loads no model without some of them: leave --structure out."
+_NO_STRUCTURE = "Parts are taken away for llama.cpp, and whole blocks for transformers and vllm; {name} has formats for that: leave --structure out."
 
 
 @dataclass(frozen=True)

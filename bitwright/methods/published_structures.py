@@ -6,10 +6,12 @@ each decides which parts go, and not how many, which is measured.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.methods.published_drops import DROP_KINDS, DROPS_DIFFER, DROPS_SOURCE, EVOPRESS_DROPS, drops_name, named_drops, read_drops
 from bitwright.spaces import Structure, StructureKind, structure_kinds
 
 _UNIQL_TEMPERATURE, _UNIQL_MOST = 0.1, 0.85
@@ -105,15 +107,26 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
 
 
 def asked_structure(text: str) -> tuple[tuple[StructureKind, ...], str]:
-    """Parse the kinds of parts that may be taken away, or the name of a method that does it; return the kinds and the method's name, empty for none.
+    """Parse the kinds of parts that may be taken away, or the name of a method that does it, or `evopress-drops:` and the path of a file of EvoPress;
+    return the kinds and the method's name, empty for none.
 
     Raises:
-        UserError: a word is neither.
+        UserError: a word is neither, or there is no such file.
     """
-    method = structure_method(text.strip().lower())
+    asked = text.strip()
+    if asked.lower().startswith(EVOPRESS_DROPS):
+        return DROP_KINDS, drops_name(read_drops(Path(asked[len(EVOPRESS_DROPS) :])))
+    method = structure_method(asked.lower())
     return (method.kinds, method.name) if method is not None else (structure_kinds(text), "")
 
 
 def structure_method(name: str) -> StructureMethod | None:
-    """Return the method of that name, None if there is none."""
+    """Return the method of that name, or the one that takes away what the name says, None if there is none.
+
+    Raises:
+        UserError: see `named_drops`.
+    """
+    drops = named_drops(name)
+    if drops is not None:
+        return StructureMethod(name, DROPS_SOURCE, DROPS_DIFFER, DROP_KINDS, lambda _, whole, __: iter([drops.structure(whole)]))
     return next((method for method in STRUCTURE_METHODS if method.name == name), None)

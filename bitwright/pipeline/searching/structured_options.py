@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from bitwright.engines import Engine
 from bitwright.search import Options, combined, either, one_decision
-from bitwright.spaces import CHANNEL_STEP, Choice, Space, Structure, StructureKind, Tensor
+from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, role_of
 
-_WIDE_STEP = 256  # blocks of K-quants
-_FEWEST_WIDE = 4  # of these in a part that is narrowed by as many
 _SMALLEST = 0.5  # share of the channels that are kept at least
 _ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
 
@@ -46,7 +44,7 @@ class StructurePrices:
 
 def widths(n_channels: int) -> list[int]:
     """Return the numbers of channels that may be kept, all of them first: multiples of 256 where there are many, else of 32."""
-    step = _WIDE_STEP if n_channels >= _FEWEST_WIDE * _WIDE_STEP else CHANNEL_STEP
+    step = channel_step(n_channels)
     first = max(step, -(-int(_SMALLEST * n_channels) // step) * step)
     return [n_channels, *(n for n in range((n_channels - 1) // step * step, first - 1, -step))]
 
@@ -90,11 +88,11 @@ class BlockOptions:
 
     def fixed_bits(self) -> int:
         """Return the bits that no block has: of the file's header and the tensors outside that no choice changes."""
-        return self.space.fixed_bits - sum(self._bits(tensor, tensor.shape) for tensor in self.fixed if tensor.name.startswith("blk."))
+        return self.space.fixed_bits - sum(self._bits(tensor, tensor.shape) for tensor in self.fixed if block_of(tensor.name))
 
     def _units(self, layer: int, *, attention: bool) -> list[int]:
         units = enumerate(self.space.units)
-        return [u for u, unit in units if unit.layer == layer and unit.kind.startswith(_ATTENTION) == attention]
+        return [u for u, unit in units if unit.layer == layer and _is_attention(unit.tensors[0]) == attention]
 
     def _unit(self, u: int) -> Options:
         offered = np.flatnonzero(self.space.offered[u])
@@ -131,28 +129,37 @@ class BlockOptions:
         decisions = [self._narrow(u, kept=kept, share=share) for u in units]
         if any(decision is None for decision in decisions):
             return []
-        fixed = [t for t in self.fixed if t.name.startswith(f"blk.{layer}.") and t.name.split(".")[2].startswith(_ATTENTION) == attention]
+        fixed = [t for t in self.fixed if block_of(t.name).endswith(f".{layer}") and _is_attention(t) == attention]
         bits = sum(self._bits(tensor, _narrowed(tensor, kept)) for tensor in fixed)
         return [combined(*(decision for decision in decisions if decision is not None), number).plus(bits=bits, loss=0.0)]
 
     def _narrow(self, u: int, *, kept: float, share: float) -> Options | None:
         """Return the options of a unit of which a part is kept, None where none of its formats stores that."""
-        (tensor,) = self.space.units[u].tensors
-        shape = _narrowed(tensor, kept)
-        fitting = [f for f in np.flatnonzero(self.space.offered[u]) if self.space.formats[f].fits(shape)]
+        shapes, formats = [_narrowed(tensor, kept) for tensor in self.space.units[u].tensors], self.space.formats
+        fitting = [f for f in np.flatnonzero(self.space.offered[u]) if all(formats[f].fits(shape) for shape in shapes)]
         if not fitting:
             return None
-        bits = np.array([8 * self.engine.target.stored_bytes(shape, self.space.formats[f]) for f in fitting], dtype=np.int64)
+        stored = [[8 * self.engine.target.stored_bytes(shape, formats[f]) for shape in shapes] for f in fitting]
+        bits = np.array(stored, dtype=np.int64).sum(axis=1)
         return one_decision(bits, share * self.table[u, fitting], np.array(fitting, dtype=np.int64))
 
     def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
         return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))
 
 
+def _role(tensor: Tensor) -> str:
+    """Return the role of a tensor of a block, of a bias that of its matrix."""
+    return role_of(tensor) or tensor.name.split(".")[2]
+
+
+def _is_attention(tensor: Tensor) -> bool:
+    return _role(tensor).startswith(_ATTENTION)
+
+
 def _narrowed(tensor: Tensor, kept: float) -> tuple[int, ...]:
     """Return the shape of a tensor of a part of which the share `kept` of groups or channels is kept."""
-    role = tensor.name.split(".")[2]
-    if "norm" in role:
+    role = _role(tensor)
+    if kept == 1 or "norm" in role:
         return tensor.shape
     if role in ("attn_output", "ffn_down"):
         return (*tensor.shape[:-1], round(tensor.shape[-1] * kept))
