@@ -85,7 +85,7 @@ def require_shortenable(engine: str, files: CheckpointFiles, source: Source, kin
     narrower = next((kind for kind in kinds if kind != "layers"), "")
     if narrower:
         raise UserError(
-            f"{engine} loads models with fewer blocks, and none with {narrower} taken away from some: choose --structure layers, or --target llama.cpp."
+            f"{engine} loads models with fewer blocks, and none with {narrower} taken from some: choose --structure layers, or --target llama.cpp."
         )
     whole = whole_structure(source)
     names = {tensor.name for tensor in source.tensors}

@@ -3,7 +3,7 @@
 from bitwright.methods.by_name import METHOD_PARTS, METHODS, method_named
 from bitwright.methods.method import AUTO, PREDICTOR, Method, evenly_spaced_budgets
 from bitwright.methods.published_drops import DROPS_DIFFER, DROPS_SOURCE, named_drops
-from bitwright.methods.published_structures import STRUCTURE_METHODS, BlockSimilarity, asked_structure, structure_method
+from bitwright.methods.published_structures import STRUCTURE_METHODS, BlockSimilarity, KeptModel, asked_structure, structure_method
 
 __all__ = [
     "AUTO",
@@ -14,6 +14,7 @@ __all__ = [
     "PREDICTOR",
     "STRUCTURE_METHODS",
     "BlockSimilarity",
+    "KeptModel",
     "Method",
     "asked_structure",
     "evenly_spaced_budgets",

@@ -24,6 +24,7 @@ from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measuremen
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching.kept_model import kept_on
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, group_numbers, widths
 from bitwright.predictors import Subject, block_cosines, span_distances
 from bitwright.search import solve_composite
@@ -143,7 +144,11 @@ class StructuredSearch:
             return []
         loaded = self.loaded
         subject = Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
-        return list(method.proposed(BlockSimilarity(block_cosines(subject), span_distances(subject)), whole, widths))
+        return list(
+            method.proposed(
+                BlockSimilarity(block_cosines(subject), span_distances(subject), kept_on(loaded.model, loaded.texts.calibration)), whole, widths
+            )
+        )
 
     def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
         """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
