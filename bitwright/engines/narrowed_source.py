@@ -3,7 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from bitwright.compress import Bytes, Source, Weights
+from bitwright.compress import Bytes, Source, Weights, last_matrices
+from bitwright.errors import UserError
 from bitwright.spaces import Tensor
 
 
@@ -33,3 +34,16 @@ class NarrowedSource(Source):
         Raises:
             UserError: it is none.
         """
+
+
+def require_unbiased(source: Source) -> None:
+    """Raise if the output of a part has a bias, which is measured with zeros in place of the part, and not written.
+
+    Raises:
+        UserError: it has.
+    """
+    names = {tensor.name for tensor in source.tensors}
+    biases = (f"{tensor.name.removesuffix('.weight')}.bias" for tensor in last_matrices(source.tensors).values())
+    biased = next((bias for bias in biases if bias in names), "")
+    if biased:
+        raise UserError(f"A part can be taken away whose output has no bias; this model has {biased}: leave --structure out.")

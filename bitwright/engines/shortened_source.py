@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from bitwright.compress import Bytes, CheckpointFiles, Floats, Source, Weights, last_matrices, renumbered, whole_structure
-from bitwright.engines.narrowed_source import NarrowedSource
+from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
 from bitwright.errors import UserError
 from bitwright.spaces import Structure, StructureKind, Tensor
 
@@ -88,11 +88,7 @@ def require_shortenable(engine: str, files: CheckpointFiles, source: Source, kin
             f"{engine} loads models with fewer blocks, and none with {narrower} taken from some: choose --structure layers, or --target llama.cpp."
         )
     whole = whole_structure(source)
-    names = {tensor.name for tensor in source.tensors}
-    biases = (f"{tensor.name.removesuffix('.weight')}.bias" for tensor in last_matrices(source.tensors).values())
-    biased = next((bias for bias in biases if bias in names), "")
-    if biased:
-        raise UserError(f"A block can be taken away whose parts end without a bias; this model has {biased}: leave --structure out.")
+    require_unbiased(source)
     files.without(range(1, whole.n_layers))
 
 

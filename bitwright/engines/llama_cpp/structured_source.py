@@ -19,7 +19,7 @@ from gguf import GGUFValueType
 from numpy.typing import NDArray
 
 from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, whole_structure
-from bitwright.engines.narrowed_source import NarrowedSource
+from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
 from bitwright.errors import UserError
 from bitwright.spaces import GGML_BY_NAME, Structure, StructureKind, Tensor
 
@@ -29,7 +29,7 @@ _AS_DECI = ("llama", "qwen2")
 _HALVES = ("qwen2",)
 _ATTENTION = ("attn_norm.", "attn_q.", "attn_k.", "attn_v.", "attn_output.")
 _FEED_FORWARD = ("ffn_norm.", "ffn_gate.", "ffn_up.", "ffn_down.")
-_BIASES = ("attn_output.bias", "ffn_down.bias", "ffn_gate.bias", "ffn_up.bias")
+_BIASES = ("ffn_gate.bias", "ffn_up.bias")
 _LAST = ("attn_output.weight", "ffn_down.weight")
 _KEYS, _VALUES, _QUERIES = "attn_k.", "attn_v.", "attn_q."
 _KEY_LENGTH, _VALUE_LENGTH = "attention.key_length", "attention.value_length"
@@ -167,7 +167,7 @@ def require_narrowable(source: Source) -> None:
     """Raise if stock llama.cpp has no architecture in which this model may have blocks of different widths.
 
     Raises:
-        UserError: it is not Llama-shaped, is a mixture of experts, or has biases that would be left of a part that is gone.
+        UserError: it is not Llama-shaped, is a mixture of experts, or has biases that such blocks do not have.
     """
     sparse = any(entry.key == f"{source.architecture}.expert_count" and entry.value for entry in source.metadata)
     if source.architecture not in _AS_DECI or sparse:
@@ -178,17 +178,18 @@ def require_narrowable(source: Source) -> None:
         )
     biased = next((tensor.name for tensor in source.tensors if tensor.name.endswith(_BIASES)), "")
     if biased:
-        raise UserError(f"A part can be taken away whose output has no bias; this model has {biased}: choose --structure layers.")
+        raise UserError(f"llama.cpp loads blocks of different widths without biases of channels; this model has {biased}: choose --structure layers.")
 
 
 def require_structure_taken(source: Source, kinds: Iterable[StructureKind]) -> None:
     """Raise if llama.cpp cannot load this model without parts of these `kinds`.
 
     Raises:
-        UserError: see `require_narrowable`, or its blocks are not all alike in what says which block is which.
+        UserError: see `require_narrowable` and `require_unbiased`, or its blocks are not all alike in what says which block is which.
         ModelError: it has blocks without heads or a dense feed-forward part.
     """
     whole_structure(source)
+    require_unbiased(source)
     if any(kind != "layers" for kind in kinds):
         require_narrowable(source)
     if any(dimensions(source).windowed):

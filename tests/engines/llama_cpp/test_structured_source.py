@@ -30,7 +30,7 @@ from bitwright.engines.llama_cpp.structured_source import StructuredSource, requ
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import UserError
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.spaces import Structure
+from bitwright.spaces import Structure, StructureKind
 from tests.compress import tiny_models as tiny
 from tests.measuring import random_tokens
 from tests.model_fixtures import saved
@@ -186,6 +186,16 @@ def test_a_mixture_of_experts_is_refused(mixtral: Model) -> None:
     with pytest.raises(UserError) as refused:
         require_structure_taken(mixtral.source, ("attention",))
     sentence(refused.value, mixtral.source.name)
+
+
+@pytest.mark.parametrize("kinds", [("layers",), ("attention",)])
+def test_a_bias_behind_a_part_is_refused(kinds: tuple[StructureKind, ...], model_folders: Path) -> None:
+    """Where a block is measured as zeros, the bias of its output would stay."""
+    folder = model_folders / "structured-biased"
+    model = load(str(folder if folder.exists() else saved(folder, "llama", {**_SHAPE, "attention_bias": True})))
+    with pytest.raises(UserError) as refused:
+        require_structure_taken(model.source, kinds)
+    sentence(refused.value, "attn_output.bias")
 
 
 def test_a_family_without_widths_loses_whole_layers_alone(model_folders: Path) -> None:
