@@ -102,6 +102,10 @@ class Engine(ABC):
         """
         raise UserError(_NO_STRUCTURE.format(name=self.name))
 
+    def joined_roles(self, source: Source, kinds: Collection[StructureKind]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the roles of matrices that are written as one, and have one format, where parts of these kinds are taken away."""
+        return ()
+
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:  # noqa: ARG002
         """Return what is written of a `source` of which only a structure is kept.
 

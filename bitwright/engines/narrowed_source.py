@@ -1,7 +1,7 @@
 """Source of which parts are taken away: what an engine writes of a model with another structure, and how it is read back."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bitwright.compress import Bytes, Source, Weights, last_matrices
 from bitwright.errors import UserError
@@ -12,16 +12,12 @@ class NarrowedSource(Source):
     """Tensors that are kept of a whole model, by the names that they have in the file."""
 
     @abstractmethod
-    def of(self, tensor: Tensor) -> Tensor:
-        """Return the tensor of the whole model that a tensor is cut from."""
-
-    @abstractmethod
     def renamed(self, formats: Mapping[str, str]) -> dict[str, str]:
         """Return the formats of a plan of the whole model (tensor → format) by the names of what is kept."""
 
     @abstractmethod
-    def narrowed(self, tensor: Tensor, packed: Bytes, form: str) -> Bytes:
-        """Return the bytes that are kept of those of the whole tensor in the format named, `(n_bytes,)`."""
+    def packed(self, tensor: Tensor, whole: Callable[[Tensor], Bytes], formats: Mapping[str, str]) -> Bytes:
+        """Return the bytes `(n_bytes,)` that are kept of a tensor, from those that `whole` gives of tensors of the whole model in their `formats`."""
 
     @abstractmethod
     def widened(self, file: Source) -> Weights:

@@ -1,6 +1,6 @@
 """Tensors of a model without some of its blocks, under the names of a checkpoint: the blocks that are kept are whole, and numbered anew."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -39,25 +39,21 @@ class ShortenedSource(NarrowedSource):
         """Context length that the model was made for, in tokens; 0 where it is not known."""
         return self.whole.context_length
 
-    def of(self, tensor: Tensor) -> Tensor:
-        """Return the tensor of the whole model by its new name."""
-        return self._of[tensor.name]
-
     def renamed(self, formats: Mapping[str, str]) -> dict[str, str]:
         """Return the formats of a plan of the whole model (tensor → format) by the names of what is kept."""
         return {name: formats[tensor.name] for name, tensor in self._of.items() if tensor.name in formats}
 
-    def narrowed(self, tensor: Tensor, packed: Bytes, form: str) -> Bytes:  # noqa: ARG002
-        """Return the bytes of the tensor, which is whole, `(n_bytes,)`."""
-        return packed
+    def packed(self, tensor: Tensor, whole: Callable[[Tensor], Bytes], formats: Mapping[str, str]) -> Bytes:  # noqa: ARG002
+        """Return the bytes `(n_bytes,)` of a tensor, all of those that `whole` gives of it."""
+        return whole(self._of[tensor.name])
 
     def read(self, tensor: Tensor) -> Floats:
         """Read a tensor as float32 `(n_rows, n_columns)`."""
-        return self.whole.read(self.of(tensor))
+        return self.whole.read(self._of[tensor.name])
 
     def stored(self, tensor: Tensor) -> Bytes:
         """Return the stored bytes of a tensor."""
-        return self.whole.stored(self.of(tensor))
+        return self.whole.stored(self._of[tensor.name])
 
     def widened(self, file: Source) -> Weights:
         """Return what gives each matrix of the whole model as `file` has it, float32 `(n_rows, n_columns)` by name: without those of a block that is

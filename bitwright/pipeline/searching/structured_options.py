@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.engines import Engine
-from bitwright.search import Options, combined, either, one_decision
+from bitwright.search import Options, combined, either, nondominated_of, one_decision
 from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, role_of
 
 _SMALLEST = 0.5  # share of the channels that are kept at least
@@ -58,8 +58,8 @@ def group_numbers(n_groups: int, kinds: Sequence[StructureKind]) -> list[int]:
 class BlockOptions:
     """Maker of the options of blocks, by a `table` `(n_units, n_formats)` in nats/token for the units of `space`, which has none for the cache.
 
-    `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Picks are the formats of a block's units, then
-    its groups of heads and its channels.
+    `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Matrices of the roles `joined` of a block have
+    one format. Picks are the formats of a block's units, then its groups of heads and its channels.
     """
 
     engine: Engine
@@ -69,6 +69,7 @@ class BlockOptions:
     whole: Structure
     prices: StructurePrices
     cache_bits: int
+    joined: tuple[str, ...] = ()
 
     def groups(self, dearer: float) -> list[Options]:
         """Return the options of every block, then those of every unit outside the blocks, with the prices of taking away times `dearer`."""
@@ -126,22 +127,35 @@ class BlockOptions:
         if not n:
             smallest = Options(np.zeros(1, dtype=np.int64), np.zeros(1), self.space.smallest()[units][None])
             return [combined(smallest, number)]
-        decisions = [self._narrow(u, kept=kept, share=share) for u in units]
-        if any(decision is None for decision in decisions):
+        made = self._formats(units, kept=kept, share=share)
+        if made is None:
             return []
         fixed = [t for t in self.fixed if block_of(t.name).endswith(f".{layer}") and _is_attention(t) == attention]
         bits = sum(self._bits(tensor, _narrowed(tensor, kept)) for tensor in fixed)
-        return [combined(*(decision for decision in decisions if decision is not None), number).plus(bits=bits, loss=0.0)]
+        return [combined(made, number).plus(bits=bits, loss=0.0)]
 
-    def _narrow(self, u: int, *, kept: float, share: float) -> Options | None:
-        """Return the options of a unit of which a part is kept, None where none of its formats stores that."""
-        shapes, formats = [_narrowed(tensor, kept) for tensor in self.space.units[u].tensors], self.space.formats
-        fitting = [f for f in np.flatnonzero(self.space.offered[u]) if all(formats[f].fits(shape) for shape in shapes)]
+    def _formats(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
+        """Return the options of the units of a part that is kept in part, picks in their order, None where no format stores one of them."""
+        if not units:
+            return Options(np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros((1, 0), dtype=np.int64))
+        joined = [u for u in units if _role(self.space.units[u].tensors[0]) in self.joined]
+        groups = [*([u] for u in units if u not in joined), *([joined] if joined else [])]
+        decisions = [self._one_format(group, kept=kept, share=share) for group in groups]
+        if any(decision is None for decision in decisions):
+            return None
+        made = combined(*(decision for decision in decisions if decision is not None))
+        return Options(made.bits, made.loss, made.picks[:, np.argsort([u for group in groups for u in group])])
+
+    def _one_format(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
+        """Return the options of units that have one format, of which a part is kept, None where none of their formats stores that."""
+        shapes = [_narrowed(tensor, kept) for u in units for tensor in self.space.units[u].tensors]
+        formats, stored_bytes = self.space.formats, self.engine.target.stored_bytes
+        fitting = [f for f in np.flatnonzero(self.space.offered[units].all(axis=0)) if all(formats[f].fits(shape) for shape in shapes)]
         if not fitting:
             return None
-        stored = [[8 * self.engine.target.stored_bytes(shape, formats[f]) for shape in shapes] for f in fitting]
-        bits = np.array(stored, dtype=np.int64).sum(axis=1)
-        return one_decision(bits, share * self.table[u, fitting], np.array(fitting, dtype=np.int64))
+        bits = np.array([8 * sum(stored_bytes(shape, formats[f]) for shape in shapes) for f in fitting], dtype=np.int64)
+        index = np.repeat(np.array(fitting, dtype=np.int64)[:, None], len(units), axis=1)
+        return nondominated_of(Options(bits, share * self.table[units][:, fitting].sum(axis=0), index))
 
     def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
         return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))

@@ -166,6 +166,7 @@ class StructuredSearch:
             whole=whole,
             prices=StructurePrices.of_one(whole, shares),
             cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
+            joined=loaded.engine.joined_roles(loaded.model.source, self.kinds),
         )
 
     def _shares(self, layer: int, n_channels: int) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ _KEPT = Structure((1, 0, 1, 0), (96, 0, 96, 0))
 _SETTINGS = {
     "llama": {},
     "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},  # windows by place, in the last two blocks
-    "gemma2": {"head_dim": 16, "sliding_window": 4},
+    "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4},
 }
 
 
@@ -40,9 +40,11 @@ def logits(model: Model) -> torch.Tensor:
 
 
 def without(model: Model, gone: tuple[int, ...]) -> Model:
-    """Take blocks out of a module, as the definition says; those behind keep what they were."""
-    for layer in sorted(gone, reverse=True):
-        del model.module.model.layers[layer]
+    """Let blocks add nothing, as the definition says; the others keep their place and their windows."""
+    with torch.no_grad():
+        for layer in (model.module.model.layers[i] for i in gone):
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
     return model
 
 
