@@ -27,7 +27,7 @@ _WORDS = (_NONE, _ATTENTION, _FEED_FORWARD, _BOTH)
 
 @dataclass(frozen=True)
 class Drops:
-    """What goes of each block, `(n_blocks,)` words of the grammar."""
+    """Parts that go, `(n_blocks,)` words of the grammar."""
 
     words: tuple[str, ...]
 

@@ -192,7 +192,7 @@ def test_a_mixture_of_experts_is_refused(mixtral: Model) -> None:
 
 @pytest.mark.parametrize("kinds", [("layers",), ("attention",)])
 def test_a_bias_behind_a_part_is_refused(kinds: tuple[StructureKind, ...], model_folders: Path) -> None:
-    """Where a block is measured as zeros, the bias of its output would stay."""
+    """A block that is measured as zeros would keep the bias of its output."""
     model = of_shape(model_folders, "llama", attention_bias=True)
     with pytest.raises(UserError) as refused:
         require_structure_taken(model.source, kinds)
