@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from itertools import chain
 
 from bitwright.compress import Bytes, Source, Weights, last_matrices
 from bitwright.errors import UserError
@@ -39,7 +40,7 @@ def require_unbiased(source: Source) -> None:
         UserError: it has.
     """
     names = {tensor.name for tensor in source.tensors}
-    biases = (f"{tensor.name.removesuffix('.weight')}.bias" for tensor in last_matrices(source.tensors).values())
+    biases = (f"{tensor.name.removesuffix('.weight')}.bias" for tensor in chain(*last_matrices(source.tensors).values()))
     biased = next((bias for bias in biases if bias in names), "")
     if biased:
         raise UserError(f"A part can be taken away whose output has no bias; this model has {biased}: leave --structure out.")

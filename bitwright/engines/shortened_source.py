@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
-from bitwright.compress import Bytes, CheckpointFiles, Floats, Source, Weights, last_matrices, renumbered, whole_structure
+from bitwright.compress import Bytes, CheckpointFiles, Floats, Source, Weights, last_matrices, matrix_shape, renumbered, whole_structure
 from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
 from bitwright.errors import UserError
-from bitwright.spaces import Structure, StructureKind, Tensor
+from bitwright.spaces import Structure, StructureKind, Target, Tensor, block_of, discover, joined
 
 
 class ShortenedSource(NarrowedSource):
@@ -64,29 +65,37 @@ class ShortenedSource(NarrowedSource):
     def widened_weights(self, weights: Weights) -> Weights:
         """Return `weights` by the names of the whole model, and zeros for the last matrices of what is gone."""
         kept = {tensor.name for tensor in self._of.values()}
-        gone = {tensor.name: partial(_nothing, tensor) for tensor in last_matrices(self.whole.tensors).values() if tensor.name not in kept}
+        gone = {tensor.name: partial(_nothing, tensor) for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in kept}
         return {**{self._of[name].name: given for name, given in weights.items()}, **gone}
 
     def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
         """Raise nothing: every row is kept whole."""
 
 
-def require_shortenable(engine: str, files: CheckpointFiles, source: Source, kinds: Collection[StructureKind]) -> None:
-    """Raise if the engine of that name cannot load the model of `source`, whose checkpoint has `files`, without parts of these `kinds`.
+def require_shortenable(target: Target, files: CheckpointFiles, source: Source, kinds: Collection[StructureKind]) -> None:
+    """Raise if the engine of a `target` cannot load the model of `source`, whose checkpoint has `files`, without parts of these `kinds`.
 
     Raises:
-        UserError: only whole blocks go, or what is left of one that is gone would add a bias.
-        ModelError: its blocks are no attention and dense feed-forward part, or its configuration says more of them than is known.
+        UserError: only whole blocks go, what is left of one that is gone would add a bias, or blocks share a format.
+        ModelError: its blocks are not attention and a feed-forward part, all alike, or its configuration says more of them than is known.
     """
     narrower = next((kind for kind in kinds if kind != "layers"), "")
     if narrower:
         raise UserError(
-            f"{engine} loads models with fewer blocks, and none with {narrower} taken from some: choose --structure layers, or --target llama.cpp."
+            f"{target.name} loads models with fewer blocks, and none with {narrower} taken from some: choose --structure layers, or --target "
+            "llama.cpp."
         )
     whole = whole_structure(source)
     require_unbiased(source)
+    units = discover(source.tensors)
+    shared = next((unit.name for unit in joined(units, target.together) if unit.layer < 0 and any(block_of(t.name) for t in unit.tensors)), "")
+    if shared:
+        raise UserError(
+            f"Formats and blocks are chosen together where blocks have formats of their own; {target.name} has one for all {shared} of a model: "
+            "leave --structure out, or choose --target vllm or llama.cpp."
+        )
     files.without(range(1, whole.n_layers))
 
 
 def _nothing(tensor: Tensor) -> Floats:
-    return np.zeros(tensor.shape, dtype=np.float32)
+    return np.zeros(matrix_shape(tensor), dtype=np.float32)

@@ -143,8 +143,8 @@ def test_quantized_weights_are_not_put_in_order(gguf_quantized: Path, tmp_path: 
 
 def test_a_mixture_is_refused_before_any_work(tiny_mixtral: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
-        bw.fit(small(tiny_mixtral, structure=("layers",)), bw.parse_budget("6bpw"), tmp_path / "run")
-    sentence(refused.value, "feed-forward")
+        bw.fit(small(tiny_mixtral, structure=("channels",)), bw.parse_budget("6bpw"), tmp_path / "run")
+    sentence(refused.value, "experts", "layers")
 
 
 def test_an_order_is_the_same_for_a_stored_plan(below_formats: Fitted, tmp_path: Path) -> None:

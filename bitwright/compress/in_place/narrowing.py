@@ -48,8 +48,7 @@ def narrowed_weights(model: Model, weights: Weights, structure: Structure) -> We
         ("ffn_down", structure.channels, whole.channels),
     ):
         for layer, (n_kept, n_full) in enumerate(zip(kept, full, strict=True)):
-            if n_kept < n_full:
-                tensor = last[layer, role]
+            for tensor in last[layer, role] if n_kept < n_full else ():
                 given = weights.get(tensor.name, StoredWeights(model.source, tensor))
                 found[tensor.name] = NarrowedWeights(given, tensor.shape[-1] // n_full * n_kept)
     return found

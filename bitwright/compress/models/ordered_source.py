@@ -23,7 +23,9 @@ from bitwright.spaces import Structure, StructureKind, Tensor, expert_of, role_o
 
 Order = NDArray[np.int64]
 _DOWN, _OUTPUT = "ffn_down.weight", "attn_output.weight"
-_LAST, _VALUES = ("attn_output", "ffn_down"), "attn_v"
+_VALUES = "attn_v"
+#: role of the last matrix of a part → the part, by the name of its matrix in a dense block
+_LAST = {"attn_output": "attn_output", **dict.fromkeys(("ffn_down", "ffn_down_exps", "ffn_down_shexp"), "ffn_down")}
 _OF_CHANNELS = ("ffn_gate.weight", "ffn_up.weight")
 _OF_QUERIES, _OF_KEYS, _OF_VALUES = ("attn_q.weight", "attn_q.bias"), ("attn_k.weight", "attn_k.bias"), ("attn_v.weight", "attn_v.bias")
 
@@ -49,9 +51,15 @@ class PartOrder:
 UNMOVED = PartOrder({}, {})
 
 
-def last_matrices(tensors: Iterable[Tensor]) -> dict[tuple[int, str], Tensor]:
-    """Return the matrices that the parts of blocks end in by block and role: the output projections and the down projections."""
-    return {(expert_of(tensor.name)[0], role_of(tensor)): tensor for tensor in tensors if role_of(tensor) in _LAST}
+def last_matrices(tensors: Iterable[Tensor]) -> dict[tuple[int, str], tuple[Tensor, ...]]:
+    """Return the matrices that the parts of blocks end in, by block and `attn_output` or `ffn_down`: a mixture of experts ends in the stack of its
+    experts' down projections, and that of a shared expert.
+    """
+    found = dict[tuple[int, str], tuple[Tensor, ...]]()
+    for tensor in (tensor for tensor in tensors if role_of(tensor) in _LAST):
+        key = expert_of(tensor.name)[0], _LAST[role_of(tensor)]
+        found[key] = (*found.get(key, ()), tensor)
+    return found
 
 
 def whole_structure(source: Source) -> Structure:
@@ -59,17 +67,22 @@ def whole_structure(source: Source) -> Structure:
     of heads: there the attention of a block is one group.
 
     Raises:
-        ModelError: its metadata lacks its dimensions, or it has a block without heads or a dense feed-forward part.
+        ModelError: its metadata lacks its dimensions, it has a block without heads or a feed-forward part, or dense ones and mixtures of experts.
     """
     last, n_layers = last_matrices(source.tensors), _n_layers(source)
-    needed, found = (*_LAST, *([_VALUES] if source.metadata else [])), {(expert_of(t.name)[0], role_of(t)) for t in source.tensors}
+    found = last.keys() | {(expert_of(tensor.name)[0], _VALUES) for tensor in source.tensors if role_of(tensor) == _VALUES}
+    needed = (*dict.fromkeys(_LAST.values()), *([_VALUES] if source.metadata else []))
     missing = next((f"{role} in block {i}" for i in range(n_layers) for role in needed if (i, role) not in found), "" if n_layers else "block")
     if missing:
         raise ModelError(
-            f"Structure is taken from models whose every block has heads and a dense feed-forward part; {source.name} has no {missing}: leave "
+            f"Structure is taken from models whose every block has heads and a feed-forward part; {source.name} has no {missing}: leave "
             "--structure out."
         )
-    channels = tuple(last[i, "ffn_down"].shape[-1] for i in range(n_layers))
+    if len({tuple(role_of(tensor) for tensor in last[i, "ffn_down"]) for i in range(n_layers)}) > 1:
+        raise ModelError(
+            f"Structure is taken from models whose blocks are alike; {source.name} has dense ones and mixtures of experts: leave --structure out."
+        )
+    channels = tuple(last[i, "ffn_down"][0].shape[-1] for i in range(n_layers))
     return Structure(_head_groups(source, n_layers), channels)
 
 

@@ -35,7 +35,7 @@ class TransformersEngine(Engine):
 
     def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
         """Raise `UserError` if other than whole blocks are to be taken away, or the model of `source` cannot be written without some."""
-        require_shortenable(self.name, self.container(source.name).home, source, kinds)
+        require_shortenable(self.target, self.container(source.name).home, source, kinds)
 
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
         """Return the tensors of the blocks that are kept."""
@@ -66,7 +66,7 @@ class VllmEngine(Engine):
 
     def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
         """Raise `UserError` if other than whole blocks are to be taken away, or the model of `source` cannot be written without some."""
-        require_shortenable(self.name, self.container(source.name).home, source, kinds)
+        require_shortenable(self.target, self.container(source.name).home, source, kinds)
 
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
         """Return the tensors of the blocks that are kept."""

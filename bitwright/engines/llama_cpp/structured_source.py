@@ -13,12 +13,13 @@ tensor, so a narrow matrix has the very weights that the wide one had.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, whole_structure
+from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, last_matrices, matrix_shape, whole_structure
 from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
 from bitwright.errors import UserError
 from bitwright.spaces import GGML_BY_NAME, Structure, StructureKind, Tensor
@@ -30,7 +31,6 @@ _HALVES = ("qwen2",)
 _ATTENTION = ("attn_norm.", "attn_q.", "attn_k.", "attn_v.", "attn_output.")
 _FEED_FORWARD = ("ffn_norm.", "ffn_gate.", "ffn_up.", "ffn_down.")
 _BIASES = ("ffn_gate.bias", "ffn_up.bias")
-_LAST = ("attn_output.weight", "ffn_down.weight")
 _KEYS, _VALUES, _QUERIES = "attn_k.", "attn_v.", "attn_q."
 #: roles whose matrices `openelm` has one below the other, as `attn_qkv`
 JOINED = ("attn_q", "attn_k", "attn_v")
@@ -56,7 +56,14 @@ class _Cut:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape that is kept."""
+        if (self.n_rows, self.n_columns) == (self.whole.shape[0], self.whole.shape[-1]):
+            return self.whole.shape
         return (self.n_rows,) if len(self.whole.shape) == 1 else (self.n_rows, self.n_columns)
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the tensor is kept as it is."""
+        return self.shape == self.whole.shape and self.order is None
 
 
 class StructuredSource(NarrowedSource):
@@ -93,6 +100,8 @@ class StructuredSource(NarrowedSource):
     def narrowed(self, tensor: Tensor, packed: Bytes, form: str) -> Bytes:
         """Return the bytes that are kept of those of the whole tensor in the format named, `(n_bytes,)`."""
         cut = self._cuts[tensor.name]
+        if cut.is_whole:
+            return packed
         rows = packed.reshape(cut.whole.shape[0], -1)[: cut.n_rows]
         if len(cut.whole.shape) > 1:
             rows = rows[:, : GGML_BY_NAME[form].size_bytes((cut.n_columns,))]
@@ -102,7 +111,7 @@ class StructuredSource(NarrowedSource):
         """Read what is kept of a tensor as float32 `(n_rows, n_columns)`."""
         cut = self._cuts[tensor.name]
         weights = self.whole.read(cut.whole)
-        if cut.shape == cut.whole.shape and cut.order is None:
+        if cut.is_whole:
             return weights
         if len(cut.whole.shape) == 1:
             weights = weights.reshape(-1, 1)
@@ -113,7 +122,7 @@ class StructuredSource(NarrowedSource):
         """Return what is kept of the stored bytes of a tensor."""
         cut = self._cuts[tensor.name]
         packed = self.whole.stored(cut.whole)
-        return packed if cut.shape == cut.whole.shape and cut.order is None else self.narrowed(tensor, packed, cut.whole.stored)
+        return self.narrowed(tensor, packed, cut.whole.stored)
 
     def widened(self, file: Source) -> Weights:
         """Return what gives each matrix of the whole model as `file` has it, float32 `(n_rows, n_columns)` by name: zero where nothing is kept, and
@@ -121,7 +130,7 @@ class StructuredSource(NarrowedSource):
         """
         matrices = [(tensor, self._cuts[tensor.name]) for tensor in file.tensors if len(tensor.shape) > 1]
         found: Weights = {cut.whole.name: partial(_widened, file, tensor, cut) for tensor, cut in matrices}
-        last = [tensor for tensor in self.whole.tensors if tensor.name.endswith(_LAST) and tensor.name not in found]
+        last = [tensor for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in found]
         return {**found, **{tensor.name: partial(_nothing, tensor) for tensor in last}}
 
     def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
@@ -162,10 +171,12 @@ class StructuredSource(NarrowedSource):
 
 
 def _nothing(tensor: Tensor) -> Floats:
-    return np.zeros(tensor.shape, dtype=np.float32)
+    return np.zeros(matrix_shape(tensor), dtype=np.float32)
 
 
 def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:
+    if cut.is_whole:
+        return file.read(tensor)
     wide = np.zeros(cut.whole.shape, dtype=np.float32)
     wide[list(cut.order) if cut.order is not None else slice(cut.n_rows), : cut.n_columns] = file.read(tensor)
     return wide

@@ -217,6 +217,27 @@ def of_shape(folders: Path, family: str, **settings: object) -> Model:
     return load(str(made_once(folders / name, lambda place: saved(place, family, {**_SHAPE, **settings}))))
 
 
+# --- mixtures of experts
+
+
+def test_llama_cpp_computes_a_mixture_with_fewer_blocks(model_folders: Path, tmp_path: Path) -> None:
+    model = of_shape(model_folders, "qwen2_moe", **tiny.EXPERTS, shared_expert_intermediate_size=64)
+    whole = whole_structure(model.source)
+    kept = Structure(*((n[0], 0, n[2]) for n in (whole.head_groups, whole.channels)))
+    source, path = structured_source(model.source, kept), tmp_path / "model.gguf"
+    write_gguf(path, Recipe(source, {}), source.stored)
+    ends = ("attn_output.weight", "ffn_down_exps.weight", "ffn_down_shexp.weight")
+    last = [tensor for tensor in model.tensors if tensor.name.startswith("blk.1.") and tensor.name.endswith(ends)]
+    assert len(last) == len(ends)
+    with applied(model, {tensor.name: lambda tensor=tensor: np.zeros_like(model.source.read(tensor)) for tensor in last}):  # type: ignore[misc]
+        expected = next_token_log_probabilities(model, _CONTEXTS)
+    with applied(model, source.widened(GgufSource(path))):
+        as_written = next_token_log_probabilities(model, _CONTEXTS)
+    np.testing.assert_allclose(as_written, expected, atol=1e-5)
+    engine = LlamaCpp(path, n_vocabulary=tiny.N_TOKENS, n_threads=1)
+    assert all(0 <= tiny.divergence(p, engine.next_token(c.tolist())) < 1e-3 for c, p in zip(_CONTEXTS, expected, strict=True))
+
+
 # --- Qwen3, as `openelm`
 
 
