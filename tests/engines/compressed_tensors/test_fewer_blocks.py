@@ -25,7 +25,7 @@ _SETTINGS = {
     "llama": {},
     "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},  # windows by place, in the last two blocks
     "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4, "tie_word_embeddings": True},
-    "qwen2_moe": {**tiny.EXPERTS, "shared_expert_intermediate_size": 96},
+    "qwen2_moe": {**tiny.EXPERTS, "moe_intermediate_size": 96, "shared_expert_intermediate_size": 96},
 }
 
 
