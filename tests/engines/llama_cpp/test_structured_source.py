@@ -187,7 +187,7 @@ def test_a_width_that_cuts_a_block_of_its_format_is_refused(ordered: Model) -> N
 def test_a_mixture_of_experts_is_refused(mixtral: Model) -> None:
     with pytest.raises(UserError) as refused:
         require_structure_taken(mixtral.source, ("attention",))
-    sentence(refused.value, mixtral.source.name)
+    sentence(refused.value, "with experts", "--structure layers")
 
 
 @pytest.mark.parametrize("kinds", [("layers",), ("attention",)])
