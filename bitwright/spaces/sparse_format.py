@@ -18,7 +18,6 @@ from typing import ClassVar
 
 from bitwright.spaces.format import INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 
-
 _PERCENT = 1_000  # thousandths
 _WHOLE = 100 * _PERCENT
 _SHARE = re.compile(r"([A-Z]+\d+)_S(\d{1,2}(?:\.\d{1,3})?)")
