@@ -27,6 +27,7 @@ from bitwright.spaces import (
     AnyCacheTypes,
     Choice,
     Space,
+    Target,
     Tensor,
     Unit,
     discover,
@@ -166,7 +167,7 @@ def whole_space(loaded: LoadedRun) -> Space:
     A unit left without a format gets every possible format of the target. A unit with infinite or NaN weights is not part of the space and stays
     unquantized.
     """
-    target = target_named(loaded.settings.target)
+    target = _offering(loaded.settings)
     largest = extremes(loaded.model)
     unheld = {name for name, magnitude in largest.items() if not np.isfinite(magnitude)}
     named, full = menu_spaces(
@@ -187,7 +188,7 @@ def lower_bound_space(settings: Settings, source: Source, names: Container_[str]
     Raises:
         UserError: see `menu_spaces`, or no format of the menu fits a row of the model.
     """
-    target = target_named(settings.target)
+    target = _offering(settings)
     named, full = menu_spaces(settings, source, names, container=container, scratch=scratch)
     wanted = np.array([form.name in settings.formats for form in target.formats])
     if settings.formats and not named.offered[:, wanted].any():
@@ -217,7 +218,7 @@ def menu_spaces(
         UserError: a pattern of `skip` matches no matrix, or the target cannot leave it unquantized.
         ModelError: every matrix has weights that no format can hold.
     """
-    target = target_named(settings.target)
+    target = _offering(settings)
     matrices = tuple(unit for unit in discover(source.tensors) if all(tensor.name in names for tensor in unit.tensors))
     units = tuple(unit for unit in _decided(matrices, settings.skip) if not any(tensor.name in unheld for tensor in unit.tensors))
     if not units:
@@ -227,6 +228,11 @@ def menu_spaces(
     fixed, n_weights = container.fixed_bytes(source, decided, scratch), sum(tensor.n_weights for tensor in source.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (settings.formats, ()))
     return named, full
+
+
+def _offering(settings: Settings) -> Target:
+    """Return the target with the formats that the menu names beside those that it lists."""
+    return target_named(settings.target).with_made(settings.formats)
 
 
 def _largest(unit: Unit, largest: Mapping[str, float]) -> float:
