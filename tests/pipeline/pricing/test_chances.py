@@ -42,6 +42,7 @@ def bench(model: Path, folder: Path) -> LoadedRun:
     return set_up(small(model, formats=MENU, price_rows="16"), folder, device="cpu", progress=Silent())
 
 
+@pytest.mark.slow
 def test_a_run_tries_slow_formats_only_for_files_that_could_use_them(llama_256: Path, tmp_path: Path) -> None:
     made = bench(llama_256, tmp_path)
     everything = whole_space(made)
