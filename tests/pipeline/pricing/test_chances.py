@@ -15,6 +15,8 @@ from bitwright.spaces import Space
 from tests.runs import small
 from tests.search.instances import language_model
 
+pytestmark = pytest.mark.slow
+
 MENU = ("Q8_0", "Q4_0", "Q2_K", "IQ2_XXS")
 
 
@@ -42,7 +44,6 @@ def bench(model: Path, folder: Path) -> LoadedRun:
     return set_up(small(model, formats=MENU, price_rows="16"), folder, device="cpu", progress=Silent())
 
 
-@pytest.mark.slow
 def test_a_run_tries_slow_formats_only_for_files_that_could_use_them(llama_256: Path, tmp_path: Path) -> None:
     made = bench(llama_256, tmp_path)
     everything = whole_space(made)

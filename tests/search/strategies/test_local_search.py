@@ -10,10 +10,11 @@ from bitwright.testing.strategy_contract import LARGE, SMALL, BudgetContract, an
 from tests.search.instances import every_choice
 from tests.search.learners import knowing, learning, ridge
 
+pytestmark = pytest.mark.slow
+
 FEW = LocalSearchOptions(n_mutants=30, patience=40)
 
 
-@pytest.mark.slow
 class TestLocalSearch(BudgetContract):
     n_to_best = 150
 
@@ -34,7 +35,6 @@ def test_a_true_prediction_leads_straight_to_a_local_optimum() -> None:
     assert strategy.ask().is_last
 
 
-@pytest.mark.slow
 def test_what_is_hopeless_is_not_tried() -> None:
     budget_bits = LARGE.middle_bits()
     best = searched(swaps(problem(LARGE.space), budget_bits, never(knowing(LARGE, error=0.01)), FEW), exactly(LARGE), n=150)
@@ -66,7 +66,6 @@ def test_a_choice_that_was_stopped_early_is_no_incumbent() -> None:
     assert np.array_equal(strategy.ask().against, first.choices[:1])
 
 
-@pytest.mark.slow
 def test_it_starts_again_near_the_best_when_nothing_is_left_and_in_the_end_has_seen_all() -> None:
     strategy = swaps(problem(SMALL.space), SMALL.middle_bits(), learning(SMALL.space), replace(FEW, least_gain=-np.inf))
     asked_for = choices_of(searched(strategy, exactly(SMALL), n=10**6))
