@@ -294,6 +294,7 @@ def test_what_llama_cpp_would_read_otherwise_is_refused(text: str) -> None:
         DIALECTS["llama-quantize"].read(text, MODULES, INTEGERS)
 
 
+@pytest.mark.slow
 def test_matching_ends_when_time_is_up() -> None:
     modules = {UP: Module("model.layers.1." + 60 * "a", (256, 128), "ffn_up")}
     with pytest.raises(PlanError, match="within 2 s"):

@@ -16,6 +16,8 @@ from bitwright.spaces import Space
 from tests.runs import small
 from tests.search.instances import language_model
 
+pytestmark = pytest.mark.slow
+
 MENU = ("Q8_0", "Q4_0", "Q2_K", "IQ2_XXS")
 
 

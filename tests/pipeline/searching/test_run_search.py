@@ -30,7 +30,7 @@ from tests.runs import small
 from tests.sentences import sentence
 
 #: fewer evaluations than the others' 24, with which EvoPress has begun its second generation: the Gaussian process of `nehvi` is fitted again and
-#: again, and with eight `relaxed` has begun its second descent
+#: again, and every step of `relaxed` is a pass forward and back
 _EVALUATIONS = {"nehvi": 12, "relaxed": 8}
 _WHOLE_FRONT = {"amq", "automixq", "nehvi"}  # whatever the budget
 MENU = ("INT2_G32", "INT3_G32", "INT4_G32", "INT6_G32")

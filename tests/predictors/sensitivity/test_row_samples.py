@@ -22,6 +22,8 @@ from bitwright.spaces import Space, Tensor
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 MENU = ("Q8_0", "Q4_0")
 TOKENS = random_tokens(4, 8)
 
@@ -74,7 +76,6 @@ def test_independent_errors_of_rows_have_the_price_of_all_rows_with_less_noise()
     assert np.std(few) < 0.6 * np.std(whole)
 
 
-@pytest.mark.slow
 def test_the_standard_error_is_that_over_samples(tied: Model, tmp_path: Path) -> None:
     found = [swept(tied, tmp_path / str(seed), drawn(tied, tmp_path / str(seed), 16, seed)) for seed in range(8)]
     spread = np.std([gradient_table(products) for products in found], axis=0, ddof=1)
@@ -101,7 +102,6 @@ def test_sums_that_never_cancel_are_near_those_of_all_rows(product: AbsoluteProd
     assert few.sum() == pytest.approx(whole.sum(), rel=0.25)
 
 
-@pytest.mark.slow
 def test_a_stack_s_experts_are_priced_by_rows_of_each(mixtral: Model, tmp_path: Path) -> None:
     whole, same = swept(mixtral, tmp_path, None), swept(mixtral, tmp_path, drawn(mixtral, tmp_path, 10**6))
     np.testing.assert_allclose(same.values, whole.values, rtol=1e-3, atol=1e-5)

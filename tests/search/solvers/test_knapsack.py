@@ -59,6 +59,7 @@ def test_a_tie_goes_to_the_first_unit_even_where_another_takes_its_turn_before()
     assert solve(space, np.array([[0.25, 0.0, 0.0], [0.25, 0.0, -1.0]]), 8).choice.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int) -> None:
     sizes = np.sort(np.random.default_rng(seed).integers(1, 10**6, (12, 4)), axis=1)

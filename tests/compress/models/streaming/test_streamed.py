@@ -16,6 +16,8 @@ from bitwright.progress import ignore
 from tests.compress.models.streaming.streamed_models import IDS, in_memory, logits, resident, streamed
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = ("llama_tied", "llama_gqa", "tiny_qwen3_moe", "tiny_mixtral")
 
 
