@@ -7,8 +7,8 @@
 
     python benchmarks/sparsity_race.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER --budgets 2,2.5,3 --evaluations 60
 
-Each lane's choice, the best that it measured in full on the text that it searches on, is measured on held-out text: nats per token, × over `bits`, and
-the paired difference from it. Everything is kept in the folder and not repeated; the folder of `sparsity.py` serves if its settings are the same.
+Each lane's choice, the best that it measured in full on the text that it searches on, is measured on held-out text: nats per token, × over `bits`,
+and the paired difference from it. Everything is kept in the folder and not repeated; that of `sparsity.py` serves if its settings are the same.
 """
 
 import torch

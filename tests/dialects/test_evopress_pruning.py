@@ -48,7 +48,7 @@ def test_levels_that_add_up_to_zero_keep_the_average(percent: int, halves: list[
 
 
 def test_a_level_is_the_share_that_evopress_stores() -> None:
-    """Of Llama 3 at 50 %: 524,288 weights a level, 128 a row of q, a half of that share for each quarter of the rows of k."""
+    """A level is 524,288 weights for Llama 3 at 50 %: 128 of each row of q, 512 of each row of k, which has a quarter of the rows."""
     zeros = [0] * len(BLOCKS)
     found = DIALECTS["evopress-50"].read(said([3, -2, *zeros[2:]]), MODULES, {})
     assert found["blk.0.self_attn.q_proj.weight"] == "BF16_S59.375"
