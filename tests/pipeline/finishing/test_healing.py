@@ -1,5 +1,6 @@
 """Healing: less divergence at the same bytes, shipped as it was measured, and refused in a sentence where it cannot be."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import bitwright as bw
 from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search
-from bitwright.pipeline.finishing.healing import Healing
+from bitwright.pipeline.finishing import shipped_weights
+from bitwright.pipeline.finishing.healing import Healing, Training
 from bitwright.pipeline.finishing.steps import step_named
 from bitwright.report import Shipping
 from bitwright.spaces import Healed, Kept
@@ -47,6 +49,15 @@ def test_healing_lowers_the_divergence_and_is_built_as_it_was_measured(run: Run,
     assert plan.divergence.nats_per_token < 0.97 * before.divergence.nats_per_token
     assert bw.verify(plan, bw.build(plan, tmp_path / "model")).broken == ()
     assert bw.plan(bw.open_run(run.folder), BUDGET, steps=(STEP,))[0] == plan  # nothing is trained again
+
+
+@pytest.mark.slow
+def test_what_healing_made_worse_ships_as_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped_weights, "Training", partial(Training, step=3.0))
+    before, _ = bw.plan(run, BUDGET)
+    plan, _ = bw.plan(run, BUDGET, steps=("heal:tokens=64",))
+    assert plan.steps == (Healed(tokens=64),)
+    assert plan.divergence.nats_per_token == pytest.approx(before.divergence.nats_per_token, rel=1e-6)
 
 
 @pytest.mark.parametrize(
