@@ -1,6 +1,6 @@
 # make demo       a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
 # make test       pytest, with ruff and mypy beside it
-# make test-fast  pytest without the tests that are marked slow and with fewer examples of each property: a minute and a half
+# make test-fast  pytest without the tests that are marked slow and with fewer examples of each property: less than two minutes
 # make campaign   kills, mutants, full disks and flipped bits by the hundred, and a table of what came of them (an hour or two)
 # make lint       ruff and mypy alone
 # make setup      the environment with everything the tests need, and nothing run

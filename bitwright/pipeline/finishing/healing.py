@@ -123,8 +123,8 @@ def healed(
     if after < before:
         return matrices
     progress.note(
-        f"Healing left the first {min(_CHECKED, len(reference.tokens.ids))} sequences of the calibration text at {after:.4f} nats per token, where they "
-        f"were at {before:.4f}: what was packed before it ships. More tokens may help."
+        f"Healing left the first {min(_CHECKED, len(reference.tokens.ids))} sequences of the calibration text at {after:.4f} nats per token, where "
+        f"they were at {before:.4f}: what was packed before it ships. More tokens may help."
     )
     return {}
 
