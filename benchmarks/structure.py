@@ -1,4 +1,4 @@
-"""Compare formats alone with formats and structure at equal limits, in files that llama.cpp loads.
+"""Compare formats alone with formats and structure at equal limits, in files that llama.cpp loads, or checkpoints of another `--target`.
 
 For each budget (`--budgets`) and each memory (`--memories`, with `--context` and `--parallel`) a fit with `--structure`, which searches formats alone
 first and measures both on the same held-out text. Of a limit below the smallest file of formats there is only the second. Figures are divergences
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--cache-types", default="any")
     parser.add_argument("--structure", default="all")
+    parser.add_argument("--target", default="llama.cpp")
     parser.add_argument("--formats", default="")
     parser.add_argument("--calibration", default="self")
     parser.add_argument("--held-out", default="")
@@ -76,6 +77,7 @@ def main() -> None:
     kinds, method = asked_structure(said.structure)
     settings = Settings(
         said.model,
+        target=said.target,
         formats=tuple(said.formats.upper().split(",")) if said.formats else (),
         calibration=said.calibration,
         held_out=said.held_out,

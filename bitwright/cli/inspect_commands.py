@@ -66,6 +66,7 @@ def methods() -> None:
     """List the search methods: name, publication, and what differs from it here."""
     named = [(m.name, m.source, m.differs) for m in bw.pipeline.METHODS]
     named += [(f"--structure {m.name}", m.source, m.differs) for m in bw.pipeline.STRUCTURE_METHODS]
+    named.append(("--structure evopress-drops:FILE", bw.pipeline.DROPS_SOURCE, bw.pipeline.DROPS_DIFFER))
     out.print(bw.report.methods_table(tuple(named)))
 
 

@@ -34,6 +34,7 @@ from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, 
 from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
+from bitwright.compress.models.checkpoints.fewer_blocks import renumbered
 from bitwright.compress.models.checkpoints.hugging_face import rows_in_memory
 from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, StoredTensor, entries, header
 from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_pieces
@@ -72,6 +73,7 @@ from bitwright.compress.models.ordered_source import (
     OrderedSource,
     PartOrder,
     kept_energies,
+    last_matrices,
     ordered_importance,
     ordered_model,
     part_order,
@@ -214,6 +216,7 @@ __all__ = [
     "is_trainable",
     "junctions",
     "kept_energies",
+    "last_matrices",
     "layer_bytes",
     "layer_tensors",
     "list_tensors",
@@ -250,6 +253,7 @@ __all__ = [
     "read_imatrix",
     "read_pinned_weights",
     "read_tokenizer",
+    "renumbered",
     "reparametrization",
     "require_orderable",
     "require_quantizable",

@@ -8,7 +8,7 @@ the first tensor to the last, one tensor in memory at a time.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from math import prod
@@ -40,7 +40,7 @@ from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.layout import Described, Layout
 from bitwright.engines.undecided_tensors import passthrough_bytes, passthrough_dtype
 from bitwright.errors import BrokenPromiseError
-from bitwright.spaces import DROP, DroppedExpert, Format, Target, Tensor, expert_of
+from bitwright.spaces import DROP, DroppedExpert, Format, Structure, Target, Tensor, expert_of
 from bitwright.whole_files import write_chunks
 from bitwright.written_files import publishing
 
@@ -56,7 +56,7 @@ Reload = Callable[[Path, CheckpointSource], None]
 class CheckpointContainer(Container):
     """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
 
-    Its tensors are those that `view` has of the model.
+    Its tensors are those that `view` has of the model, but those of the blocks `gone`; the other blocks are numbered anew.
     """
 
     model: str
@@ -65,11 +65,16 @@ class CheckpointContainer(Container):
     reload: Reload
     view: ModuleView = LINEAR_VIEW
     shard_bytes: int = SHARD_BYTES
+    gone: tuple[int, ...] = ()
 
     @cached_property
     def home(self) -> CheckpointFiles:
         """Configuration, tokenizer and other files of the checkpoint besides its weights."""
-        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut)
+        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut).without(self.gone)
+
+    def keeping(self, structure: Structure) -> "CheckpointContainer":
+        """Return the container of the blocks of a structure that are kept."""
+        return replace(self, gone=structure.gone)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """Count the bytes of headers, tokenizer, configuration and every tensor whose name is not in `decided`."""

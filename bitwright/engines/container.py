@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from bitwright.compress import Bytes, Floats, Source, float_bytes
-from bitwright.spaces import Tensor
+from bitwright.spaces import Structure, Tensor
 
 #: what is written here, as the record of a folder calls it
 MODEL = "model"
@@ -63,6 +63,10 @@ class Container(ABC):
             OutputError: the place cannot be written, the disk is full, or what is there is not Bitwright's own; nothing is left behind.
             BrokenPromiseError: what was read back is not what was to be written.
         """
+
+    def keeping(self, structure: Structure) -> "Container":  # noqa: ARG002
+        """Return how the model is written of which only a structure is kept: as it is whole, where all that differs is in its source."""
+        return self
 
     def files(self, path: Path) -> list[Path]:
         """Return the files or folders, each with a record of its own, of the model that is loaded by `path`."""

@@ -19,7 +19,7 @@ from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
 from bitwright.spaces import Structure, StructureKind, Target, part_of, uncut
 
-_NO_STRUCTURE = "Heads, channels and layers are taken away for llama.cpp; {name} loads no model without some of them: leave --structure out."
+_NO_STRUCTURE = "Parts are taken away for llama.cpp, and whole blocks for transformers and vllm; {name} has formats for that: leave --structure out."
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ class Engine(ABC):
             UserError: it does not.
         """
         raise UserError(_NO_STRUCTURE.format(name=self.name))
+
+    def joined_roles(self, source: Source, kinds: Collection[StructureKind]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the roles of matrices that are written as one, and have one format, where parts of these kinds are taken away."""
+        return ()
 
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:  # noqa: ARG002
         """Return what is written of a `source` of which only a structure is kept.

@@ -1,9 +1,11 @@
 """Source of which parts are taken away: what an engine writes of a model with another structure, and how it is read back."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 
-from bitwright.compress import Bytes, Source, Weights
+from bitwright.compress import Bytes, Source, Weights, last_matrices
+from bitwright.errors import UserError
 from bitwright.spaces import Tensor
 
 
@@ -11,16 +13,12 @@ class NarrowedSource(Source):
     """Tensors that are kept of a whole model, by the names that they have in the file."""
 
     @abstractmethod
-    def of(self, tensor: Tensor) -> Tensor:
-        """Return the tensor of the whole model that a tensor is cut from."""
-
-    @abstractmethod
     def renamed(self, formats: Mapping[str, str]) -> dict[str, str]:
         """Return the formats of a plan of the whole model (tensor → format) by the names of what is kept."""
 
     @abstractmethod
-    def narrowed(self, tensor: Tensor, packed: Bytes, form: str) -> Bytes:
-        """Return the bytes that are kept of those of the whole tensor in the format named, `(n_bytes,)`."""
+    def packed(self, tensor: Tensor, whole: Callable[[Tensor], Bytes], formats: Mapping[str, str]) -> Bytes:
+        """Return the bytes `(n_bytes,)` that are kept of a tensor, from those that `whole` gives of tensors of the whole model in their `formats`."""
 
     @abstractmethod
     def widened(self, file: Source) -> Weights:
@@ -33,3 +31,16 @@ class NarrowedSource(Source):
         Raises:
             UserError: it is none.
         """
+
+
+def require_unbiased(source: Source) -> None:
+    """Raise if the output of a part has a bias, which is measured with zeros in place of the part, and not written.
+
+    Raises:
+        UserError: it has.
+    """
+    names = {tensor.name for tensor in source.tensors}
+    biases = (f"{tensor.name.removesuffix('.weight')}.bias" for tensor in chain(*last_matrices(source.tensors).values()))
+    biased = next((bias for bias in biases if bias in names), "")
+    if biased:
+        raise UserError(f"A part can be taken away whose output has no bias; this model has {biased}: leave --structure out.")

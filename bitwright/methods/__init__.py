@@ -2,18 +2,23 @@
 
 from bitwright.methods.by_name import METHOD_PARTS, METHODS, method_named
 from bitwright.methods.method import AUTO, PREDICTOR, Method, evenly_spaced_budgets
-from bitwright.methods.published_structures import STRUCTURE_METHODS, BlockSimilarity, asked_structure, structure_method
+from bitwright.methods.published_drops import DROPS_DIFFER, DROPS_SOURCE, named_drops
+from bitwright.methods.published_structures import STRUCTURE_METHODS, BlockSimilarity, KeptModel, asked_structure, structure_method
 
 __all__ = [
     "AUTO",
+    "DROPS_DIFFER",
+    "DROPS_SOURCE",
     "METHODS",
     "METHOD_PARTS",
     "PREDICTOR",
     "STRUCTURE_METHODS",
     "BlockSimilarity",
+    "KeptModel",
     "Method",
     "asked_structure",
     "evenly_spaced_budgets",
     "method_named",
+    "named_drops",
     "structure_method",
 ]

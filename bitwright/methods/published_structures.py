@@ -6,24 +6,39 @@ each decides which parts go, and not how many, which is measured.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.methods.published_drops import DROP_KINDS, DROPS_DIFFER, DROPS_SOURCE, EVOPRESS_DROPS, drops_name, named_drops, read_drops
 from bitwright.spaces import Structure, StructureKind, structure_kinds
 
 _UNIQL_TEMPERATURE, _UNIQL_MOST = 0.1, 0.85
+_LACO_SPANS, _LACO_THRESHOLDS, _LACO_INTERVAL = (2, 4), (0.98, 0.95, 0.9, 0.8, 0.65, 0.45), 2
 _SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """Model without some of its parts on a few sequences: the mean `cosine` of its last hidden states and the original's, a vector for each sequence,
+    and its cross-entropy.
+    """
+
+    cosine: float
+    nats_per_token: float
 
 
 @dataclass(frozen=True, eq=False)
 class BlockSimilarity:
     """Similarities of hidden states: `cosines` `(n_blocks, n_sequences, length)` of a block's input and output at every token, and `distances`
-    `(n_blocks + 1, n_blocks + 1)`, the angular distances of the states before blocks i and j at the last token.
+    `(n_blocks + 1, n_blocks + 1)`, the angular distances of the states before blocks i and j at the last token. `kept` measures the model of which
+    only a structure is kept.
     """
 
     cosines: NDArray[np.float64]
     distances: NDArray[np.float64]
+    kept: Callable[[Structure], KeptModel]
 
 
 #: the numbers of channels that may be kept of so many, all of them first
@@ -60,6 +75,36 @@ def _deeper_layers(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterat
         yield _without(whole, frozenset(range(first, first + n)))
 
 
+def _laco(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+    found = (_merged(seen, whole, span=span, threshold=threshold) for span in _LACO_SPANS for threshold in _LACO_THRESHOLDS)
+    yield from (kept for kept in dict.fromkeys(found) if kept != whole)
+
+
+def _merged(seen: BlockSimilarity, whole: Structure, *, span: int, threshold: float) -> Structure:
+    """Return what LaCo keeps with merges of `span` blocks whose last hidden states keep a cosine above the `threshold`: its algorithm 1."""
+    kept, last = list(range(whole.n_layers)), whole.n_layers - span
+    while last >= 0:
+        fewer = kept[: last + 1] + kept[last + span :]
+        if seen.kept(_of_blocks(whole, fewer)).cosine > threshold:
+            kept = fewer
+            last = min(last - _LACO_INTERVAL, len(kept) - span)
+        else:
+            last -= 1
+    return _of_blocks(whole, kept)
+
+
+def _trimllm(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+    kept = list(range(whole.n_layers))
+    for _step in range(whole.n_layers // 4):
+        without = {layer: _of_blocks(whole, [other for other in kept if other != layer]) for layer in kept[1:]}
+        kept.remove(min(without, key=lambda layer: seen.kept(without[layer]).nats_per_token))
+        yield _of_blocks(whole, kept)
+
+
+def _of_blocks(whole: Structure, kept: Sequence[int]) -> Structure:
+    return _without(whole, frozenset(range(whole.n_layers)) - frozenset(kept))
+
+
 def uniql_shares(influence: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
     """Return the share of channels that each block loses `(n_blocks,)` for a `mean` share, by block influence."""
     weights = np.exp(-(influence - influence.min()) / _UNIQL_TEMPERATURE)
@@ -93,6 +138,22 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         _deeper_layers,
     ),
     StructureMethod(
+        "laco",
+        "LaCo (Yang et al., arXiv 2402.11187): from the last block on, a few blocks become one wherever the cosine of the last hidden states with "
+        "the original's stays above a threshold (algorithm 1)",
+        f"{_FORMATS}, with spans of 2 and 4 blocks and thresholds from 0.98 to 0.45; of the blocks that become one the first stays, as in the "
+        "released code, which overwrites the differences that the paper adds, and what is left is refitted in closed form",
+        ("layers",),
+        _laco,
+    ),
+    StructureMethod(
+        "trimllm",
+        "TrimLLM (Hu et al., arXiv 2412.11242): one block after another goes, each time the one that the calibration text misses least",
+        f"{_FORMATS}, up to a quarter of the blocks, the first never; what is left is refitted in closed form, not fine-tuned between the steps",
+        ("layers",),
+        _trimllm,
+    ),
+    StructureMethod(
         "uniql",
         "UniQL: of a mean share, each of n blocks loses n · softmax(−s/0.1) times as many channels, by its block influence s at the last token, and "
         "0.85 at most",
@@ -105,15 +166,26 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
 
 
 def asked_structure(text: str) -> tuple[tuple[StructureKind, ...], str]:
-    """Parse the kinds of parts that may be taken away, or the name of a method that does it; return the kinds and the method's name, empty for none.
+    """Parse the kinds of parts that may be taken away, or the name of a method that does it, or `evopress-drops:` and the path of a file of EvoPress;
+    return the kinds and the method's name, empty for none.
 
     Raises:
-        UserError: a word is neither.
+        UserError: a word is neither, or there is no such file.
     """
-    method = structure_method(text.strip().lower())
+    asked = text.strip()
+    if asked.lower().startswith(EVOPRESS_DROPS):
+        return DROP_KINDS, drops_name(read_drops(Path(asked[len(EVOPRESS_DROPS) :])))
+    method = structure_method(asked.lower())
     return (method.kinds, method.name) if method is not None else (structure_kinds(text), "")
 
 
 def structure_method(name: str) -> StructureMethod | None:
-    """Return the method of that name, None if there is none."""
+    """Return the method of that name, or the one that takes away what the name says, None if there is none.
+
+    Raises:
+        UserError: see `named_drops`.
+    """
+    drops = named_drops(name)
+    if drops is not None:
+        return StructureMethod(name, DROPS_SOURCE, DROPS_DIFFER, DROP_KINDS, lambda _, whole, __: iter([drops.structure(whole)]))
     return next((method for method in STRUCTURE_METHODS if method.name == name), None)

@@ -3,7 +3,7 @@
 from bitwright.compress import name_with
 from bitwright.devices import read_device, read_devices
 from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named
-from bitwright.methods import METHODS, STRUCTURE_METHODS, asked_structure, method_named
+from bitwright.methods import DROPS_DIFFER, DROPS_SOURCE, METHODS, STRUCTURE_METHODS, asked_structure, method_named
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.exchange import export, import_plan
@@ -28,6 +28,8 @@ from bitwright.pipeline.workers.cluster import Cluster, cluster_of
 from bitwright.spaces import cache_types
 
 __all__ = [
+    "DROPS_DIFFER",
+    "DROPS_SOURCE",
     "METHODS",
     "STRUCTURE_METHODS",
     "Cluster",

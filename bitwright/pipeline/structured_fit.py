@@ -8,6 +8,7 @@ import numpy as np
 from bitwright.compress import Source, require_orderable, whole_structure
 from bitwright.engines import Engine
 from bitwright.errors import BudgetError, UserError
+from bitwright.methods import named_drops
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline.finishing.compensated_choices import CompensatedChoices
 from bitwright.pipeline.loaded_run import LoadedRun
@@ -35,11 +36,14 @@ class Alone:
     plan: Plan | None
 
 
-def require_offerable(engine: Engine, source: Source, kinds: Collection[StructureKind], by: Search, conditions: Conditions) -> None:
-    """Raise if structure of these kinds cannot be chosen for a model, given as the engine holds it.
+def require_offerable(
+    engine: Engine, source: Source, kinds: Collection[StructureKind], by: Search, conditions: Conditions, *, method: str = ""
+) -> None:
+    """Raise if structure of these kinds, by the method named where there is one, cannot be chosen for a model, given as the engine holds it.
 
     Raises:
-        UserError: the engine does not load it, its weights are not stored as floats and are to be ordered, or other things are asked for with it.
+        UserError: the engine does not load it, its weights are not stored as floats and are to be ordered, other things are asked for with it, or the
+            method takes away what this model does not have.
     """
     if not kinds:
         return
@@ -49,6 +53,9 @@ def require_offerable(engine: Engine, source: Source, kinds: Collection[Structur
         raise UserError(f"Structure is chosen by divergence within a budget or a memory; {what} is for something else: leave it or --structure out.")
     if any(kind in ORDERED_KINDS for kind in kinds):
         require_orderable(source.tensors)
+    drops = named_drops(method)
+    if drops is not None:
+        drops.structure(whole_structure(source))
 
 
 def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_bytes: int, alone: Alone) -> tuple[Plan, StructureNote]:

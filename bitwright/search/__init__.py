@@ -1,7 +1,7 @@
 """Search for a plan: exact solvers of a sensitivity table, ask/tell strategies that measure plans, and Pareto fronts."""
 
 from bitwright.search.solvers.buckets import solve_in_buckets
-from bitwright.search.solvers.composite import Options, combined, either, one_decision, solve_composite
+from bitwright.search.solvers.composite import Options, combined, either, nondominated_of, one_decision, solve_composite
 from bitwright.search.solvers.constrained import solve_with_rows
 from bitwright.search.solvers.constraints import Row, at_least, bits_between
 from bitwright.search.solvers.front import Front, hull, hypervolume, nondominated, spread
@@ -77,6 +77,7 @@ __all__ = [
     "nehvi_front",
     "no_trials",
     "nondominated",
+    "nondominated_of",
     "nsga2",
     "nsga2_front",
     "one_decision",

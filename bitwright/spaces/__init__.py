@@ -66,17 +66,16 @@ from bitwright.spaces.rank_format import RankFormat
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.sparse_format import NOfM, Pattern, SparseFormat
-from bitwright.spaces.structure import CHANNEL_STEP, ORDERED_KINDS, Structure, StructureKind, structure_kinds
+from bitwright.spaces.sparse_format import NOfM, Pattern, PrunedShare, SparseFormat, share_format, without_share
+from bitwright.spaces.structure import ORDERED_KINDS, Structure, StructureKind, channel_step, structure_kinds
 from bitwright.spaces.target import Target
-from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
+from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, joined, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
 
 __all__ = [
     "ABSENT",
     "ANY_CACHE",
     "CACHE_FORMATS",
-    "CHANNEL_STEP",
     "DEFAULT_CACHE",
     "DEFAULT_CACHE_TYPE",
     "DROP",
@@ -121,6 +120,7 @@ __all__ = [
     "PlannedStep",
     "PlannedStructure",
     "Provenance",
+    "PrunedShare",
     "RankFormat",
     "RequantizedCodes",
     "Rule",
@@ -146,6 +146,7 @@ __all__ = [
     "cache_mask",
     "cache_types",
     "channel_ranges",
+    "channel_step",
     "chosen_cache",
     "discover",
     "expert_of",
@@ -155,6 +156,7 @@ __all__ = [
     "into_channels",
     "into_experts",
     "is_routed",
+    "joined",
     "json_object",
     "parse_budget",
     "part_of",
@@ -165,6 +167,7 @@ __all__ = [
     "role",
     "role_of",
     "rotation",
+    "share_format",
     "small_json",
     "small_text",
     "structure_kinds",
@@ -175,4 +178,5 @@ __all__ = [
     "with_cache_choice",
     "with_cache_sizes",
     "without_cache",
+    "without_share",
 ]

@@ -19,6 +19,8 @@ STRUCTURE_KINDS: tuple[StructureKind, ...] = ("attention", "channels", "heads", 
 ORDERED_KINDS: tuple[StructureKind, ...] = ("channels", "heads")
 #: fewest channels that may be taken away
 CHANNEL_STEP = 32
+_WIDE_STEP = 256  # blocks of K-quants
+_FEWEST_WIDE = 4  # of these in a part that is narrowed by as many
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Structure:
 
     def _by_layer(self) -> Iterator[tuple[int, int]]:
         return zip(self.head_groups, self.channels, strict=True)
+
+
+def channel_step(n_channels: int) -> int:
+    """Return the number of channels by which a part of so many is narrowed: 256 where there are many, which K-quants need, else 32."""
+    return _WIDE_STEP if n_channels >= _FEWEST_WIDE * _WIDE_STEP else CHANNEL_STEP
 
 
 def structure_kinds(text: str) -> tuple[StructureKind, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.errors import UserError
-from bitwright.methods import BlockSimilarity, asked_structure, structure_method
+from bitwright.methods import BlockSimilarity, KeptModel, asked_structure, structure_method
 from bitwright.methods.published_structures import STRUCTURE_METHODS, uniql_shares
 from bitwright.predictors.sensitivity.activations.similarity import distances_between
 from bitwright.spaces import Structure
@@ -34,7 +34,14 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def seen(states: np.ndarray) -> BlockSimilarity:
     cosines = [[[cosine(states[i, s, t], states[i + 1, s, t]) for t in range(3)] for s in range(4)] for i in range(_LAYERS)]
-    return BlockSimilarity(np.array(cosines), distances_between(states[:, :, -1]))
+    return BlockSimilarity(np.array(cosines), distances_between(states[:, :, -1]), kept_model)
+
+
+def kept_model(structure: Structure) -> KeptModel:
+    """Return a model in which blocks miss each other: taking away two neighbours costs more than the sum of both."""
+    gone = structure.gone
+    lost = sum(0.01 * (1 + (5 * layer) % 7) for layer in gone) + sum(0.08 for layer in gone if layer + 1 in gone)
+    return KeptModel(1 - lost, 2 + lost)
 
 
 def gone(name: str, seen: BlockSimilarity) -> list[tuple[int, ...]]:
@@ -54,6 +61,40 @@ def test_deeper_layers_takes_the_blocks_between_the_nearest_states(seen: BlockSi
         distance = {i: sum(math.acos(cosine(states[i, s, -1], states[i + n, s, -1])) / math.pi for s in range(4)) / 4 for i in range(_LAYERS - n + 1)}
         first = min(distance, key=lambda i: distance[i])
         assert found == tuple(range(first, first + n))
+
+
+def laco(n_layers: int, span: int, threshold: float) -> tuple[int, ...]:
+    """Algorithm 1 of LaCo with one layer of each merge left: the layers that are gone."""
+    left, at = list(range(n_layers)), n_layers - span
+    while at >= 0:
+        shorter = [layer for place, layer in enumerate(left) if not at < place < at + span]
+        gone = tuple(sorted(set(range(n_layers)) - set(shorter)))
+        if kept_model(without(gone)).cosine > threshold:
+            left, at = shorter, at - 2
+            at = min(at, len(left) - span)
+        else:
+            at -= 1
+    return tuple(sorted(set(range(n_layers)) - set(left)))
+
+
+def without(gone: tuple[int, ...]) -> Structure:
+    return Structure(*(tuple(0 if i in gone else n for i in range(_LAYERS)) for n in (3, 1536)))
+
+
+def test_laco_takes_blocks_while_the_last_states_stay_alike(seen: BlockSimilarity) -> None:
+    expected = [laco(_LAYERS, span, threshold) for span in (2, 4) for threshold in (0.98, 0.95, 0.9, 0.8, 0.65, 0.45)]
+    found = gone("laco", seen)
+    assert found == [layers for layers in dict.fromkeys(expected) if layers]
+    assert len(found) > 2
+    assert all(kept_model(without(layers)).cosine > 0.45 for layers in found)
+
+
+def test_trimllm_takes_one_block_after_another(seen: BlockSimilarity) -> None:
+    found, so_far = gone("trimllm", seen), list[int]()
+    for layers in found:
+        so_far.append(min(set(range(1, _LAYERS)) - set(so_far), key=lambda i: kept_model(without((*so_far, i))).nats_per_token))
+        assert layers == tuple(sorted(so_far))
+    assert len(found) == _LAYERS // 4
 
 
 def test_uniql_shares_what_goes_by_softmax(seen: BlockSimilarity, states: np.ndarray) -> None:

@@ -17,6 +17,8 @@ from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
 from bitwright.spaces import DEFAULT_CACHE, Plan
+from tests.made_once import made_once
+from tests.model_fixtures import saved
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -118,6 +120,27 @@ def test_a_published_method_proposes_what_goes(llama_gqa: Path, tmp_path: Path) 
     assert not found.check.broken
 
 
+def test_matrices_that_are_written_as_one_get_one_format(model_folders: Path, tmp_path: Path) -> None:
+    """Qwen3 with a tied head loses heads and channels as `openelm`, whose queries, keys and values are one tensor."""
+    shape = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "tie_word_embeddings": True,
+    }
+    model = made_once(model_folders / "structured-fit-qwen3", lambda place: saved(place, "qwen3", shape))
+    found = fitted(model, tmp_path / "run", "4.3bpw", structure=("channels", "heads"), formats=("Q8_0", "Q5_0", "Q4_0"))
+    plan = found.plan
+    assert plan.structure is not None
+    assert GgufSource(found.model).architecture == "openelm"
+    for layer in range(2):
+        assert len({plan.formats[f"blk.{layer}.{role}.weight"] for role in ("attn_q", "attn_k", "attn_v")}) == 1
+    assert found.model.stat().st_size == plan.size_bytes
+    assert not found.check.broken
+
+
 def test_a_method_without_its_kinds_is_refused(llama_gqa: Path) -> None:
     with pytest.raises(UserError) as refused:
         small(llama_gqa, structure=("heads",), structure_method="shortgpt")
@@ -143,8 +166,8 @@ def test_quantized_weights_are_not_put_in_order(gguf_quantized: Path, tmp_path: 
 
 def test_a_mixture_is_refused_before_any_work(tiny_mixtral: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
-        bw.fit(small(tiny_mixtral, structure=("layers",)), bw.parse_budget("6bpw"), tmp_path / "run")
-    sentence(refused.value, "feed-forward")
+        bw.fit(small(tiny_mixtral, structure=("channels",)), bw.parse_budget("6bpw"), tmp_path / "run")
+    sentence(refused.value, "experts", "layers")
 
 
 def test_an_order_is_the_same_for_a_stored_plan(below_formats: Fitted, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bitwright.compress.models.model import Model
-from bitwright.compress.models.ordered_source import whole_structure
+from bitwright.compress.models.ordered_source import last_matrices, whole_structure
 from bitwright.compress.models.residence import Weights
 from bitwright.compress.models.source import Floats, Source
 from bitwright.spaces import Structure, Tensor
@@ -42,14 +42,13 @@ class NarrowedWeights:
 
 def narrowed_weights(model: Model, weights: Weights, structure: Structure) -> Weights:
     """Return `weights` with zero columns for the parts that are not kept; heads and channels of the model are in the order in which they are kept."""
-    whole, tensors, found = whole_structure(model.source), {tensor.name: tensor for tensor in model.tensors}, dict(weights)
+    whole, last, found = whole_structure(model.source), last_matrices(model.tensors), dict(weights)
     for role, kept, full in (
         ("attn_output", structure.head_groups, whole.head_groups),
         ("ffn_down", structure.channels, whole.channels),
     ):
         for layer, (n_kept, n_full) in enumerate(zip(kept, full, strict=True)):
-            if n_kept < n_full:
-                tensor = tensors[f"blk.{layer}.{role}.weight"]
+            for tensor in last[layer, role] if n_kept < n_full else ():
                 given = weights.get(tensor.name, StoredWeights(model.source, tensor))
                 found[tensor.name] = NarrowedWeights(given, tensor.shape[-1] // n_full * n_kept)
     return found

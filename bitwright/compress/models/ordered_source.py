@@ -19,10 +19,13 @@ from bitwright.compress.models.model import Model
 from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.compress.models.tensor_layout import ParameterSlice, as_indices, indices
 from bitwright.errors import ModelError
-from bitwright.spaces import Structure, StructureKind, Tensor
+from bitwright.spaces import Structure, StructureKind, Tensor, expert_of, role_of
 
 Order = NDArray[np.int64]
 _DOWN, _OUTPUT = "ffn_down.weight", "attn_output.weight"
+_VALUES = "attn_v"
+#: role of the last matrix of a part → the part, by the name of its matrix in a dense block
+_LAST = {"attn_output": "attn_output", **dict.fromkeys(("ffn_down", "ffn_down_exps", "ffn_down_shexp"), "ffn_down")}
 _OF_CHANNELS = ("ffn_gate.weight", "ffn_up.weight")
 _OF_QUERIES, _OF_KEYS, _OF_VALUES = ("attn_q.weight", "attn_q.bias"), ("attn_k.weight", "attn_k.bias"), ("attn_v.weight", "attn_v.bias")
 
@@ -48,22 +51,50 @@ class PartOrder:
 UNMOVED = PartOrder({}, {})
 
 
+def last_matrices(tensors: Iterable[Tensor]) -> dict[tuple[int, str], tuple[Tensor, ...]]:
+    """Return the matrices that the parts of blocks end in, by block and `attn_output` or `ffn_down`: a mixture of experts ends in the stack of its
+    experts' down projections, and that of a shared expert.
+    """
+    found = dict[tuple[int, str], tuple[Tensor, ...]]()
+    for tensor in (tensor for tensor in tensors if role_of(tensor) in _LAST):
+        key = expert_of(tensor.name)[0], _LAST[role_of(tensor)]
+        found[key] = (*found.get(key, ()), tensor)
+    return found
+
+
 def whole_structure(source: Source) -> Structure:
-    """Return the structure of all of a model: its groups of heads and channels, by block.
+    """Return the structure of all of a model: its groups of heads and channels, by block. A source without metadata, that of a module, says nothing
+    of heads: there the attention of a block is one group.
 
     Raises:
-        ModelError: its metadata lacks its dimensions, or it has a block without heads or a dense feed-forward part.
+        ModelError: its metadata lacks its dimensions, it has a block without heads or a feed-forward part, or dense ones and mixtures of experts.
     """
-    shape, wide = dimensions(source), {tensor.name: tensor.shape for tensor in source.tensors}
-    try:
-        channels = tuple(wide[f"blk.{i}.{_DOWN}"][-1] for i in range(shape.n_layers))
-        groups = tuple(wide[f"blk.{i}.attn_v.weight"][0] // shape.value_head for i in range(shape.n_layers))
-    except KeyError as error:
+    last, n_layers = last_matrices(source.tensors), _n_layers(source)
+    found = last.keys() | {(expert_of(tensor.name)[0], _VALUES) for tensor in source.tensors if role_of(tensor) == _VALUES}
+    needed = (*dict.fromkeys(_LAST.values()), *([_VALUES] if source.metadata else []))
+    missing = next((f"{role} in block {i}" for i in range(n_layers) for role in needed if (i, role) not in found), "" if n_layers else "block")
+    if missing:
         raise ModelError(
-            f"Structure is taken from models whose every block has heads and a dense feed-forward part; {source.name} has no {error.args[0]}: leave "
+            f"Structure is taken from models whose every block has heads and a feed-forward part; {source.name} has no {missing}: leave "
             "--structure out."
-        ) from error
-    return Structure(groups, channels)
+        )
+    if len({tuple(role_of(tensor) for tensor in last[i, "ffn_down"]) for i in range(n_layers)}) > 1:
+        raise ModelError(
+            f"Structure is taken from models whose blocks are alike; {source.name} has dense ones and mixtures of experts: leave --structure out."
+        )
+    channels = tuple(last[i, "ffn_down"][0].shape[-1] for i in range(n_layers))
+    return Structure(_head_groups(source, n_layers), channels)
+
+
+def _n_layers(source: Source) -> int:
+    return dimensions(source).n_layers if source.metadata else 1 + max((expert_of(tensor.name)[0] for tensor in source.tensors), default=-1)
+
+
+def _head_groups(source: Source, n_layers: int) -> tuple[int, ...]:
+    if not source.metadata:
+        return (1,) * n_layers
+    head, wide = dimensions(source).value_head, {tensor.name: tensor.shape for tensor in source.tensors}
+    return tuple(wide[f"blk.{i}.attn_v.weight"][0] // head for i in range(n_layers))
 
 
 def part_order(source: Source, importance: Mapping[str, Floats], kinds: Collection[StructureKind]) -> PartOrder:
@@ -74,6 +105,8 @@ def part_order(source: Source, importance: Mapping[str, Floats], kinds: Collecti
     Raises:
         ModelError: the importance of an output or down projection is unknown.
     """
+    if not kinds:
+        return UNMOVED
     shape, whole = dimensions(source), whole_structure(source)
     rows, columns = dict[str, Order](), dict[str, Order]()
     for layer in range(whole.n_layers):

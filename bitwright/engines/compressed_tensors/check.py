@@ -27,6 +27,7 @@ from bitwright.engines.checkpoint_source import CheckpointSource, written_weight
 from bitwright.engines.compressed_tensors.reload import load_packed, loaded_types, unpack_layer_by_layer
 from bitwright.engines.compressed_tensors.vllm import in_vllm
 from bitwright.engines.greedy_generation import continued
+from bitwright.engines.shortened_source import ShortenedSource
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.spaces import Format, PackedFormat
 
@@ -91,11 +92,15 @@ def check_in_vllm(container: CheckpointContainer, request: CheckRequest, *, pyth
 def _checked(container: CheckpointContainer, request: CheckRequest, *, narrow: bool, run: _Run) -> CheckpointCheck:
     """Compare with the engine that `run` runs; `narrow`: it computes with packed integers in bfloat16."""
     model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
+    kept = None if plan.structure is None else ShortenedSource(model.source, plan.structure.kept)
+    container = container if plan.structure is None else container.keeping(plan.structure.kept)
+    formats = kept.renamed(plan.formats) if kept else plan.formats
     built = container.written(path)
     with request.progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
-        weights = written_weights(built, (*plan.formats, *router_tensors(model).values()))
+        weights = written_weights(built, (*formats, *router_tensors(model).values()))
+        weights = kept.widened_weights(weights) if kept else weights
         with applied(model, weights):
             planned = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
@@ -107,7 +112,7 @@ def _checked(container: CheckpointContainer, request: CheckRequest, *, narrow: b
         engine_name=found.engine,
         size_promised=plan.size_bytes,
         size_found=container.size_bytes(path),
-        wrong_types=types_unlike(plan.formats, built),
+        wrong_types=types_unlike(formats, built),
         in_torch=mean_divergence(original, planned),
         in_engine=mean_divergence(original, found.log_probabilities),
         engine_gap=mean_divergence(found.in_torch, found.log_probabilities),

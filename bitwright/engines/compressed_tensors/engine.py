@@ -1,10 +1,10 @@
 """transformers and vLLM as engines: checkpoints of compressed-tensors, each with its own rules, reload and check."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bitwright.compress import LINEAR_VIEW, Codec, Floats, View, packed_codec, rounding_named
+from bitwright.compress import LINEAR_VIEW, Codec, Floats, Source, View, packed_codec, rounding_named
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -14,6 +14,9 @@ from bitwright.engines.compressed_tensors.reload import reload_in_transformers, 
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.engines.compressed_tensors.vllm import python_of_vllm
 from bitwright.engines.engine import Engine
+from bitwright.engines.narrowed_source import NarrowedSource
+from bitwright.engines.shortened_source import ShortenedSource, require_shortenable
+from bitwright.spaces import Structure, StructureKind
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,14 @@ class TransformersEngine(Engine):
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
+
+    def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
+        """Raise `UserError` if other than whole blocks are to be taken away, or the model of `source` cannot be written without some."""
+        require_shortenable(self.target, self.container(source.name).home, source, kinds)
+
+    def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
+        """Return the tensors of the blocks that are kept."""
+        return ShortenedSource(source, structure)
 
     def check(self, request: CheckRequest) -> Check:
         """Load the checkpoint with `from_pretrained` and compare it with its plan."""
@@ -52,6 +63,14 @@ class VllmEngine(Engine):
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
+
+    def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
+        """Raise `UserError` if other than whole blocks are to be taken away, or the model of `source` cannot be written without some."""
+        require_shortenable(self.target, self.container(source.name).home, source, kinds)
+
+    def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
+        """Return the tensors of the blocks that are kept."""
+        return ShortenedSource(source, structure)
 
     def check(self, request: CheckRequest) -> Check:
         """Load the checkpoint in vLLM, where a Python has it, and compare it with its plan."""

@@ -43,10 +43,10 @@ from bitwright.engines.check_result import (
 from bitwright.engines.container import Recipe
 from bitwright.engines.greedy_generation import Generated
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines.llama_cpp.joined_source import structured_source
 from bitwright.engines.llama_cpp.parity import require_window, tokenizes_alike
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.split_gguf_container import split_bytes
-from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.moved_channels import moved_source
 from bitwright.errors import ModelError
@@ -153,7 +153,7 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
     lengths = [len(context) for context in contexts]
     require_window(model, max(lengths))
     built, n_threads = GgufSource(path), torch.get_num_threads()
-    kept = None if plan.structure is None else StructuredSource(model.source, plan.structure.kept)
+    kept = None if plan.structure is None else structured_source(model.source, plan.structure.kept)
     moved = moved_source(plan, model.source)
     _require_alike(kept or model.source, built)
     with request.progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:

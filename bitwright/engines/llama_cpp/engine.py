@@ -11,10 +11,11 @@ from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
 from bitwright.engines.llama_cpp.check import check_in_llama_cpp
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
+from bitwright.engines.llama_cpp.joined_source import structured_source
 from bitwright.engines.llama_cpp.memory_model import LlamaCppMemory, server_arguments
 from bitwright.engines.llama_cpp.parity import LlamaCppParity
 from bitwright.engines.llama_cpp.split_gguf_container import SplitGgufContainer, require_part_bytes
-from bitwright.engines.llama_cpp.structured_source import StructuredSource, require_structure_taken
+from bitwright.engines.llama_cpp.structured_source import joined_roles, require_structure_taken
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.engines.memory import MemoryModel, Serving
@@ -74,7 +75,11 @@ class LlamaCppEngine(Engine):
 
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
         """Return the tensors and metadata that llama.cpp loads with that structure."""
-        return StructuredSource(source, structure)
+        return structured_source(source, structure)
+
+    def joined_roles(self, source: Source, kinds: Collection[StructureKind]) -> tuple[str, ...]:
+        """Return q, k and v where the architecture of blocks that differ has them in one tensor."""
+        return joined_roles(source, kinds)
 
     def require_codec(self, name: str) -> None:
         """Raise `UserError` if `name` is none of `codecs`."""

@@ -10,28 +10,30 @@ Tensors are narrowed by their bytes: what is kept are the first rows, and of eac
 tensor, so a narrow matrix has the very weights that the wide one had.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, whole_structure
-from bitwright.engines.narrowed_source import NarrowedSource
+from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, last_matrices, matrix_shape, whole_structure
+from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
 from bitwright.errors import UserError
 from bitwright.spaces import GGML_BY_NAME, Structure, StructureKind, Tensor
 
-DECI = "deci"
-#: architectures that are computed as `deci` computes
-_AS_DECI = ("llama", "qwen2")
+DECI, OPENELM = "deci", "openelm"
+#: architectures that are computed as others compute whose blocks may differ
+_COMPUTED_AS = {"llama": DECI, "qwen2": DECI, "qwen3": OPENELM}
 _HALVES = ("qwen2",)
 _ATTENTION = ("attn_norm.", "attn_q.", "attn_k.", "attn_v.", "attn_output.")
 _FEED_FORWARD = ("ffn_norm.", "ffn_gate.", "ffn_up.", "ffn_down.")
-_BIASES = ("attn_output.bias", "ffn_down.bias", "ffn_gate.bias", "ffn_up.bias")
-_LAST = ("attn_output.weight", "ffn_down.weight")
+_BIASES = ("ffn_gate.bias", "ffn_up.bias")
 _KEYS, _VALUES, _QUERIES = "attn_k.", "attn_v.", "attn_q."
+#: roles whose matrices `openelm` has one below the other, as `attn_qkv`
+JOINED = ("attn_q", "attn_k", "attn_v")
 _KEY_LENGTH, _VALUE_LENGTH = "attention.key_length", "attention.value_length"
 _COUNT, _HEADS, _KV_HEADS, _WIDTH, _ROPE = (
     "block_count",
@@ -54,7 +56,14 @@ class _Cut:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape that is kept."""
+        if (self.n_rows, self.n_columns) == (self.whole.shape[0], self.whole.shape[-1]):
+            return self.whole.shape
         return (self.n_rows,) if len(self.whole.shape) == 1 else (self.n_rows, self.n_columns)
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the tensor is kept as it is."""
+        return self.shape == self.whole.shape and self.order is None
 
 
 class StructuredSource(NarrowedSource):
@@ -67,7 +76,8 @@ class StructuredSource(NarrowedSource):
         self.whole, self.is_uniform = whole, structure.is_uniform(full)
         if not self.is_uniform:
             require_narrowable(whole)
-        self.architecture = whole.architecture if self.is_uniform else DECI
+            _require_attention(whole, structure)
+        self.architecture = whole.architecture if self.is_uniform else _COMPUTED_AS[whole.architecture]
         shape = dimensions(whole)
         kept = [i for i in range(full.n_layers) if i not in structure.gone]
         self._cuts = dict(_named(whole, kept, structure, shape, rotated=not self.is_uniform and whole.architecture in _HALVES))
@@ -82,9 +92,16 @@ class StructuredSource(NarrowedSource):
         """Return the formats of a plan of the whole model (tensor → format) by the names of what is kept."""
         return {name: formats[cut.whole.name] for name, cut in self._cuts.items() if cut.whole.name in formats}
 
+    def packed(self, tensor: Tensor, whole: Callable[[Tensor], Bytes], formats: Mapping[str, str]) -> Bytes:
+        """Return the bytes `(n_bytes,)` that are kept of a tensor, from those that `whole` gives of tensors of the whole model in their `formats`."""
+        of = self.of(tensor)
+        return self.narrowed(tensor, whole(of), formats[of.name])
+
     def narrowed(self, tensor: Tensor, packed: Bytes, form: str) -> Bytes:
         """Return the bytes that are kept of those of the whole tensor in the format named, `(n_bytes,)`."""
         cut = self._cuts[tensor.name]
+        if cut.is_whole:
+            return packed
         rows = packed.reshape(cut.whole.shape[0], -1)[: cut.n_rows]
         if len(cut.whole.shape) > 1:
             rows = rows[:, : GGML_BY_NAME[form].size_bytes((cut.n_columns,))]
@@ -94,7 +111,7 @@ class StructuredSource(NarrowedSource):
         """Read what is kept of a tensor as float32 `(n_rows, n_columns)`."""
         cut = self._cuts[tensor.name]
         weights = self.whole.read(cut.whole)
-        if cut.shape == cut.whole.shape and cut.order is None:
+        if cut.is_whole:
             return weights
         if len(cut.whole.shape) == 1:
             weights = weights.reshape(-1, 1)
@@ -105,7 +122,7 @@ class StructuredSource(NarrowedSource):
         """Return what is kept of the stored bytes of a tensor."""
         cut = self._cuts[tensor.name]
         packed = self.whole.stored(cut.whole)
-        return packed if cut.shape == cut.whole.shape and cut.order is None else self.narrowed(tensor, packed, cut.whole.stored)
+        return self.narrowed(tensor, packed, cut.whole.stored)
 
     def widened(self, file: Source) -> Weights:
         """Return what gives each matrix of the whole model as `file` has it, float32 `(n_rows, n_columns)` by name: zero where nothing is kept, and
@@ -113,7 +130,7 @@ class StructuredSource(NarrowedSource):
         """
         matrices = [(tensor, self._cuts[tensor.name]) for tensor in file.tensors if len(tensor.shape) > 1]
         found: Weights = {cut.whole.name: partial(_widened, file, tensor, cut) for tensor, cut in matrices}
-        last = [tensor for tensor in self.whole.tensors if tensor.name.endswith(_LAST) and tensor.name not in found]
+        last = [tensor for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in found]
         return {**found, **{tensor.name: partial(_nothing, tensor) for tensor in last}}
 
     def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
@@ -147,17 +164,19 @@ class StructuredSource(NarrowedSource):
             else:
                 yield replace(entry, key=named)
         if not self.is_uniform and _KV_HEADS not in said:
-            yield KeyValue(f"{DECI}.{_KV_HEADS}", by_layer[_KV_HEADS], GGUFValueType.ARRAY, GGUFValueType.INT32)
+            yield KeyValue(f"{self.architecture}.{_KV_HEADS}", by_layer[_KV_HEADS], GGUFValueType.ARRAY, GGUFValueType.INT32)
         for key, size in ((_ROPE, shape.key_head), (_KEY_LENGTH, shape.key_head), (_VALUE_LENGTH, shape.value_head)):
             if not self.is_uniform and key not in said:  # else it would be taken from the first block's number of heads
-                yield KeyValue(f"{DECI}.{key}", size, GGUFValueType.UINT32, GGUFValueType.UINT32)
+                yield KeyValue(f"{self.architecture}.{key}", size, GGUFValueType.UINT32, GGUFValueType.UINT32)
 
 
 def _nothing(tensor: Tensor) -> Floats:
-    return np.zeros(tensor.shape, dtype=np.float32)
+    return np.zeros(matrix_shape(tensor), dtype=np.float32)
 
 
 def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:
+    if cut.is_whole:
+        return file.read(tensor)
     wide = np.zeros(cut.whole.shape, dtype=np.float32)
     wide[list(cut.order) if cut.order is not None else slice(cut.n_rows), : cut.n_columns] = file.read(tensor)
     return wide
@@ -167,30 +186,56 @@ def require_narrowable(source: Source) -> None:
     """Raise if stock llama.cpp has no architecture in which this model may have blocks of different widths.
 
     Raises:
-        UserError: it is not Llama-shaped, is a mixture of experts, or has biases that would be left of a part that is gone.
+        UserError: it is none of those that are computed as `deci` or `openelm`, is a mixture of experts, has a head of its own where the embedding is
+            to be both, or has biases that such blocks do not have.
     """
     sparse = any(entry.key == f"{source.architecture}.expert_count" and entry.value for entry in source.metadata)
-    if source.architecture not in _AS_DECI or sparse:
+    if source.architecture not in _COMPUTED_AS or sparse:
         what = f"{source.architecture} with experts" if sparse else source.architecture
         raise UserError(
-            f"llama.cpp loads blocks of different heads and widths of the architectures {' and '.join(_AS_DECI)}; this model is {what}: choose "
+            f"llama.cpp loads blocks of different heads and widths of the architectures {', '.join(_COMPUTED_AS)}; this model is {what}: choose "
             "--structure layers."
+        )
+    if _COMPUTED_AS[source.architecture] == OPENELM and any(tensor.name == "output.weight" for tensor in source.tensors):
+        raise UserError(
+            f"llama.cpp loads blocks of different heads and widths of {source.architecture} where the head is tied to the embedding; this model has "
+            "a head of its own: choose --structure layers."
         )
     biased = next((tensor.name for tensor in source.tensors if tensor.name.endswith(_BIASES)), "")
     if biased:
-        raise UserError(f"A part can be taken away whose output has no bias; this model has {biased}: choose --structure layers.")
+        raise UserError(f"llama.cpp loads blocks of different widths without biases of channels; this model has {biased}: choose --structure layers.")
+
+
+def _require_attention(source: Source, structure: Structure) -> None:
+    without = next((i for i, n in enumerate(structure.head_groups) if not n and i not in structure.gone), -1)
+    if _COMPUTED_AS[source.architecture] == OPENELM and without >= 0:
+        raise UserError(
+            f"llama.cpp loads every block of {source.architecture} with its attention; block {without} is without: keep heads there, or take the "
+            "whole block away."
+        )
+
+
+def joined_roles(source: Source, kinds: Iterable[StructureKind]) -> tuple[str, ...]:
+    """Return the roles of a block's matrices that are one tensor where blocks of this model differ, and so have one format."""
+    differ = any(kind != "layers" for kind in kinds)
+    return JOINED if differ and _COMPUTED_AS.get(source.architecture) == OPENELM else ()
 
 
 def require_structure_taken(source: Source, kinds: Iterable[StructureKind]) -> None:
     """Raise if llama.cpp cannot load this model without parts of these `kinds`.
 
     Raises:
-        UserError: see `require_narrowable`, or its blocks are not all alike in what says which block is which.
+        UserError: see `require_narrowable` and `require_unbiased`, or its blocks are not all alike in what says which block is which.
         ModelError: it has blocks without heads or a dense feed-forward part.
     """
     whole_structure(source)
+    require_unbiased(source)
     if any(kind != "layers" for kind in kinds):
         require_narrowable(source)
+    if "attention" in kinds and _COMPUTED_AS[source.architecture] == OPENELM:
+        raise UserError(
+            f"llama.cpp loads every block of {source.architecture} with its attention; attention was named: choose --structure heads,channels,layers."
+        )
     if any(dimensions(source).windowed):
         raise UserError(
             f"Blocks of {source.architecture} have windows by their place, which those behind a block that is taken away would change: leave "

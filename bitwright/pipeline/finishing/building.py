@@ -54,6 +54,7 @@ def build(plan: Plan, out: Path, *, split_max_bytes: int = 0, progress: Progress
     source, container = engine.held(whole), engine.container(plan.model.source)
     require_fit(plan, source)
     kept = written(plan, engine, source_of(plan, whole), packing(plan, engine.target, whole))
+    container = container if plan.structure is None else container.keeping(plan.structure.kept)
     n_weights = sum(tensor.n_weights for tensor in kept.source.tensors if tensor.name in kept.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 

@@ -1,11 +1,12 @@
 """Refitted matrices of a run's choices of formats and structure: computed once, kept in the run's folder, and named by a plan."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bitwright.compress import Floats, PackedTensors, Weights, chosen_weights, matrix_shape, narrowed_weights
+from bitwright.compress import Floats, PackedTensors, Weights, chosen_weights, matrix_shape, narrowed_weights, with_inputs
 from bitwright.pipeline.finishing.compensation import RIDGE, compensated, refits
 from bitwright.pipeline.finishing.step_files import kept_matrices
 from bitwright.pipeline.loaded_run import LoadedRun, timed
@@ -41,9 +42,11 @@ class CompensatedChoices:
         return any(self._roundings(choice, kept)) and bool(self._refitted(choice, kept))
 
     def weights(self, choice: Choice, kept: Structure) -> Weights:
-        """Return the refitted matrices in their formats, by name."""
-        made = self._refitted(choice, kept)
-        return {rounded.tensor.name: lambda rounded=rounded: rounded(made[rounded.tensor.name]) for rounded in self._roundings(choice, kept)}  # type: ignore[misc]
+        """Return the refitted matrices in their formats, by name; those of a format that rounds its inputs round them."""
+        made, found = self._refitted(choice, kept), dict[str, Callable[[], Floats]]()
+        for rounded in self._roundings(choice, kept):
+            found[rounded.tensor.name] = with_inputs(rounded.form, partial(rounded, made[rounded.tensor.name]))
+        return found
 
     def planned(self, choice: Choice, kept: Structure) -> Compensation:
         """Return the plan's record of the refitted matrices of a choice."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor as Torch
 from torch.nn import Module
 
-from bitwright.compress import Floats, Model, NarrowedWeights, Weights, applied, narrowed_weights, whole_structure
+from bitwright.compress import Floats, Model, NarrowedWeights, Weights, applied, last_matrices, narrowed_weights, whole_structure
 from bitwright.objectives import Tap, Tapped, Tokens, Use
 from bitwright.pipeline.finishing.block_stream import Stream, input_stream
 from bitwright.predictors import decoder_blocks
@@ -27,7 +27,7 @@ from bitwright.progress import Progress
 from bitwright.spaces import Structure, Tensor, expert_of
 
 RIDGE = 512.0  # tokens (docs/structure.md)
-_OUTPUT, _DOWN = "attn_output.weight", "ffn_down.weight"
+_OUTPUT, _DOWN = "attn_output", "ffn_down"
 #: function from the weights of a matrix to those that its format stores
 Rounding = Callable[[Floats], Floats]
 
@@ -42,15 +42,19 @@ class Refit:
 
 
 def refits(model: Model, kept: Structure) -> dict[int, list[Refit]]:
-    """Return the matrices that are refitted, by block: the output projection where heads are gone, and the down projection where anything is."""
-    whole, tensors, found = whole_structure(model.source), {tensor.name: tensor for tensor in model.tensors}, dict[int, list[Refit]]()
+    """Return the matrices that are refitted, by block: the output projection where heads are gone, and the down projection where anything is; that of
+    experts is not.
+    """
+    whole, last, found = whole_structure(model.source), last_matrices(model.tensors), dict[int, list[Refit]]()
     for group in _groups(kept):
         layer = group[0]
         shares = kept.head_groups[layer] / whole.head_groups[layer], kept.channels[layer] / whole.channels[layer]
         lost = shares[0] < 1, min(shares) < 1 or len(group) > 1
-        parts = [(tensors[f"blk.{layer}.{role}"], share, role == _OUTPUT) for role, share in zip((_OUTPUT, _DOWN), shares, strict=True)]
+        parts = [(last[layer, role][0], share, role == _OUTPUT) for role, share in zip((_OUTPUT, _DOWN), shares, strict=True)]
         found[layer] = [
-            Refit(tensor, round(share * tensor.shape[-1]), within) for (tensor, share, within), of in zip(parts, lost, strict=True) if of and share
+            Refit(tensor, round(share * tensor.shape[-1]), within)
+            for (tensor, share, within), of in zip(parts, lost, strict=True)
+            if of and share and len(tensor.shape) == 2
         ]
     return found
 
@@ -135,7 +139,7 @@ def _groups(structure: Structure) -> Iterator[list[int]]:
 def _advanced(model: Model, original: Stream, blocks: list[Module], group: list[int]) -> list[Torch]:
     """Advance the original's stream through a group of blocks, and return its hidden states behind the first one's attention."""
     layer, attended, passed = group[0], list[Torch](), list[Torch]()
-    tap = _LastUse(f"blk.{layer}.{_OUTPUT}")
+    tap = _LastUse(last_matrices(model.tensors)[layer, _OUTPUT][0].name)
     with Tapped(model, tap):
         for x, y in zip(original.x, original.outputs(blocks[layer], layer), strict=True):
             attended.append(x + tap.y)

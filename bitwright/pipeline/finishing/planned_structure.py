@@ -16,7 +16,7 @@ from bitwright.compress import (
     part_order,
     read_pinned_weights,
 )
-from bitwright.engines import Engine, NarrowedSource
+from bitwright.engines import Engine
 from bitwright.errors import PlanError, UserError
 from bitwright.spaces import MovedChannels, Plan, PlannedStructure, Tensor
 
@@ -101,10 +101,5 @@ def written(plan: Plan, engine: Engine, source: Source, packed: Callable[[Tensor
     """Return what is written of a plan; `source` is in the plan's order, and `packed` gives the bytes of its tensors in the plan's formats."""
     if plan.structure is None:
         return Written(source, plan.formats, packed)
-    kept: NarrowedSource = engine.narrowed(source, plan.structure.kept)
-
-    def narrowed(tensor: Tensor) -> Bytes:
-        whole = kept.of(tensor)
-        return kept.narrowed(tensor, packed(whole), plan.formats[whole.name])
-
-    return Written(kept, kept.renamed(plan.formats), narrowed)
+    kept = engine.narrowed(source, plan.structure.kept)
+    return Written(kept, kept.renamed(plan.formats), lambda tensor: kept.packed(tensor, packed, plan.formats))

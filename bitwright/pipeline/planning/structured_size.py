@@ -9,7 +9,7 @@ from bitwright.compress import Source, dimensions
 from bitwright.engines import Engine, Serving, memory_model_named
 from bitwright.pipeline.planning.memory_budget import memory_bytes
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Memory
-from bitwright.spaces import GGML_BY_NAME, CacheTypes, Structure
+from bitwright.spaces import CacheTypes, Structure
 
 
 def structured_bytes(engine: Engine, source: Source, structure: Structure, formats: Mapping[str, str], scratch: Path) -> int:
@@ -22,9 +22,9 @@ def structured_bytes(engine: Engine, source: Source, structure: Structure, forma
     """
     kept = engine.narrowed(source, structure)
     named = kept.renamed(formats)
-    fixed = engine.container(source.name).fixed_bytes(kept, named, scratch)
+    fixed = engine.container(source.name).keeping(structure).fixed_bytes(kept, named, scratch)
     shapes = {tensor.name: tensor.shape for tensor in kept.tensors}
-    return fixed + sum(engine.target.stored_bytes(shapes[name], GGML_BY_NAME[form]) for name, form in named.items())
+    return fixed + sum(engine.target.stored_bytes(shapes[name], engine.target.format(form)) for name, form in named.items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.engines import Engine
-from bitwright.search import Options, combined, either, one_decision
-from bitwright.spaces import CHANNEL_STEP, Choice, Space, Structure, StructureKind, Tensor
+from bitwright.search import Options, combined, either, nondominated_of, one_decision
+from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, role_of
 
-_WIDE_STEP = 256  # blocks of K-quants
-_FEWEST_WIDE = 4  # of these in a part that is narrowed by as many
 _SMALLEST = 0.5  # share of the channels that are kept at least
 _ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
 
@@ -46,7 +44,7 @@ class StructurePrices:
 
 def widths(n_channels: int) -> list[int]:
     """Return the numbers of channels that may be kept, all of them first: multiples of 256 where there are many, else of 32."""
-    step = _WIDE_STEP if n_channels >= _FEWEST_WIDE * _WIDE_STEP else CHANNEL_STEP
+    step = channel_step(n_channels)
     first = max(step, -(-int(_SMALLEST * n_channels) // step) * step)
     return [n_channels, *(n for n in range((n_channels - 1) // step * step, first - 1, -step))]
 
@@ -60,8 +58,8 @@ def group_numbers(n_groups: int, kinds: Sequence[StructureKind]) -> list[int]:
 class BlockOptions:
     """Maker of the options of blocks, by a `table` `(n_units, n_formats)` in nats/token for the units of `space`, which has none for the cache.
 
-    `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Picks are the formats of a block's units, then
-    its groups of heads and its channels.
+    `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Matrices of the roles `joined` of a block have
+    one format. Picks are the formats of a block's units, then its groups of heads and its channels.
     """
 
     engine: Engine
@@ -71,6 +69,7 @@ class BlockOptions:
     whole: Structure
     prices: StructurePrices
     cache_bits: int
+    joined: tuple[str, ...] = ()
 
     def groups(self, dearer: float) -> list[Options]:
         """Return the options of every block, then those of every unit outside the blocks, with the prices of taking away times `dearer`."""
@@ -90,11 +89,11 @@ class BlockOptions:
 
     def fixed_bits(self) -> int:
         """Return the bits that no block has: of the file's header and the tensors outside that no choice changes."""
-        return self.space.fixed_bits - sum(self._bits(tensor, tensor.shape) for tensor in self.fixed if tensor.name.startswith("blk."))
+        return self.space.fixed_bits - sum(self._bits(tensor, tensor.shape) for tensor in self.fixed if block_of(tensor.name))
 
     def _units(self, layer: int, *, attention: bool) -> list[int]:
         units = enumerate(self.space.units)
-        return [u for u, unit in units if unit.layer == layer and unit.kind.startswith(_ATTENTION) == attention]
+        return [u for u, unit in units if unit.layer == layer and _is_attention(unit.tensors[0]) == attention]
 
     def _unit(self, u: int) -> Options:
         offered = np.flatnonzero(self.space.offered[u])
@@ -128,31 +127,53 @@ class BlockOptions:
         if not n:
             smallest = Options(np.zeros(1, dtype=np.int64), np.zeros(1), self.space.smallest()[units][None])
             return [combined(smallest, number)]
-        decisions = [self._narrow(u, kept=kept, share=share) for u in units]
-        if any(decision is None for decision in decisions):
+        made = self._formats(units, kept=kept, share=share)
+        if made is None:
             return []
-        fixed = [t for t in self.fixed if t.name.startswith(f"blk.{layer}.") and t.name.split(".")[2].startswith(_ATTENTION) == attention]
+        fixed = [t for t in self.fixed if block_of(t.name).endswith(f".{layer}") and _is_attention(t) == attention]
         bits = sum(self._bits(tensor, _narrowed(tensor, kept)) for tensor in fixed)
-        return [combined(*(decision for decision in decisions if decision is not None), number).plus(bits=bits, loss=0.0)]
+        return [combined(made, number).plus(bits=bits, loss=0.0)]
 
-    def _narrow(self, u: int, *, kept: float, share: float) -> Options | None:
-        """Return the options of a unit of which a part is kept, None where none of its formats stores that."""
-        (tensor,) = self.space.units[u].tensors
-        shape = _narrowed(tensor, kept)
-        fitting = [f for f in np.flatnonzero(self.space.offered[u]) if self.space.formats[f].fits(shape)]
+    def _formats(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
+        """Return the options of the units of a part that is kept in part, picks in their order, None where no format stores one of them."""
+        if not units:
+            return Options(np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros((1, 0), dtype=np.int64))
+        joined = [u for u in units if _role(self.space.units[u].tensors[0]) in self.joined]
+        groups = [*([u] for u in units if u not in joined), *([joined] if joined else [])]
+        decisions = [self._one_format(group, kept=kept, share=share) for group in groups]
+        if any(decision is None for decision in decisions):
+            return None
+        made = combined(*(decision for decision in decisions if decision is not None))
+        return Options(made.bits, made.loss, made.picks[:, np.argsort([u for group in groups for u in group])])
+
+    def _one_format(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
+        """Return the options of units that have one format, of which a part is kept, None where none of their formats stores that."""
+        shapes = [_narrowed(tensor, kept) for u in units for tensor in self.space.units[u].tensors]
+        formats, stored_bytes = self.space.formats, self.engine.target.stored_bytes
+        fitting = [f for f in np.flatnonzero(self.space.offered[units].all(axis=0)) if all(formats[f].fits(shape) for shape in shapes)]
         if not fitting:
             return None
-        bits = np.array([8 * self.engine.target.stored_bytes(shape, self.space.formats[f]) for f in fitting], dtype=np.int64)
-        return one_decision(bits, share * self.table[u, fitting], np.array(fitting, dtype=np.int64))
+        bits = np.array([8 * sum(stored_bytes(shape, formats[f]) for shape in shapes) for f in fitting], dtype=np.int64)
+        index = np.repeat(np.array(fitting, dtype=np.int64)[:, None], len(units), axis=1)
+        return nondominated_of(Options(bits, share * self.table[units][:, fitting].sum(axis=0), index))
 
     def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
         return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))
 
 
+def _role(tensor: Tensor) -> str:
+    """Return the role of a tensor of a block, of a bias that of its matrix."""
+    return role_of(tensor) or tensor.name.split(".")[2]
+
+
+def _is_attention(tensor: Tensor) -> bool:
+    return _role(tensor).startswith(_ATTENTION)
+
+
 def _narrowed(tensor: Tensor, kept: float) -> tuple[int, ...]:
     """Return the shape of a tensor of a part of which the share `kept` of groups or channels is kept."""
-    role = tensor.name.split(".")[2]
-    if "norm" in role:
+    role = _role(tensor)
+    if kept == 1 or "norm" in role:
         return tensor.shape
     if role in ("attn_output", "ffn_down"):
         return (*tensor.shape[:-1], round(tensor.shape[-1] * kept))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.compress import EXPANDED_BYTES, Weights, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
@@ -23,6 +24,7 @@ from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measuremen
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching.kept_model import kept_on
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, group_numbers, widths
 from bitwright.predictors import Subject, block_cosines, span_distances
 from bitwright.search import solve_composite
@@ -142,13 +144,17 @@ class StructuredSearch:
             return []
         loaded = self.loaded
         subject = Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
-        return list(method.proposed(BlockSimilarity(block_cosines(subject), span_distances(subject)), whole, widths))
+        return list(
+            method.proposed(
+                BlockSimilarity(block_cosines(subject), span_distances(subject), kept_on(loaded.model, loaded.texts.calibration)), whole, widths
+            )
+        )
 
     def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
         """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
         loaded, run = self.loaded, self.run
         base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, self._sequences(evaluator, _PROBE_TOKENS))
-        shares = tuple(kept_energies(loaded.model.source, loaded.levels.importance, i) for i in range(whole.n_layers))
+        shares = tuple(self._shares(layer, n) for layer, n in enumerate(whole.channels))
         weights, space = run.of_weights, weight_space(run.space)
         summed = weights.summed(without_cache(run.space, self.start))
         decided = {tensor.name for unit in space.units for tensor in unit.tensors}
@@ -160,7 +166,14 @@ class StructuredSearch:
             whole=whole,
             prices=StructurePrices.of_one(whole, shares),
             cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
+            joined=loaded.engine.joined_roles(loaded.model.source, self.kinds),
         )
+
+    def _shares(self, layer: int, n_channels: int) -> NDArray[np.float64]:
+        """Return the shares of energy of a block's first channels; where none is taken away, only that of all of them matters."""
+        if "channels" not in self.kinds:
+            return np.linspace(0, 1, n_channels + 1)
+        return kept_energies(self.loaded.model.source, self.loaded.levels.importance, layer)
 
     def _prices(self, evaluator: Evaluator, blocks: BlockOptions) -> StructurePrices:
         """Return the prices of taking away: the nats/token that less of a block adds at the start."""

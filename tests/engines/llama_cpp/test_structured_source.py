@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,15 @@ from bitwright.compress import (
 )
 from bitwright.engines.container import Recipe
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines.llama_cpp.joined_source import structured_source
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.structured_source import StructuredSource, require_structure_taken
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import UserError
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.spaces import Structure
+from bitwright.spaces import Structure, StructureKind, role_of
 from tests.compress import tiny_models as tiny
+from tests.made_once import made_once
 from tests.measuring import random_tokens
 from tests.model_fixtures import saved
 from tests.sentences import sentence
@@ -52,8 +55,7 @@ _KINDS = {
 @pytest.fixture(scope="module", params=["llama", "qwen2"])
 def original(request: pytest.FixtureRequest, model_folders: Path) -> Model:
     """Model of three blocks with two groups of two heads each, whose rows of q and k are in another order in Qwen2, and have biases."""
-    folder = model_folders / f"structured-{request.param}"
-    return load(str(folder if folder.exists() else saved(folder, request.param, _SHAPE)))
+    return of_shape(model_folders, request.param)
 
 
 def importance(model: Model) -> dict[str, Floats]:
@@ -185,16 +187,104 @@ def test_a_width_that_cuts_a_block_of_its_format_is_refused(ordered: Model) -> N
 def test_a_mixture_of_experts_is_refused(mixtral: Model) -> None:
     with pytest.raises(UserError) as refused:
         require_structure_taken(mixtral.source, ("attention",))
-    sentence(refused.value, mixtral.source.name)
+    sentence(refused.value, "with experts", "--structure layers")
+
+
+@pytest.mark.parametrize("kinds", [("layers",), ("attention",)])
+def test_a_bias_behind_a_part_is_refused(kinds: tuple[StructureKind, ...], model_folders: Path) -> None:
+    """A block that is measured as zeros would keep the bias of its output."""
+    model = of_shape(model_folders, "llama", attention_bias=True)
+    with pytest.raises(UserError) as refused:
+        require_structure_taken(model.source, kinds)
+    sentence(refused.value, "attn_output.bias")
 
 
 def test_a_family_without_widths_loses_whole_layers_alone(model_folders: Path) -> None:
-    folder = model_folders / "structured-qwen3"
-    model = load(str(folder if folder.exists() else saved(folder, "qwen3", {**_SHAPE, "head_dim": 32})))
+    """Qwen3 with a head of its own is no `openelm`."""
+    model = of_shape(model_folders, "qwen3", head_dim=32)
     with pytest.raises(UserError) as refused:
         require_structure_taken(model.source, ("channels",))
-    sentence(refused.value, "qwen3", "layers")
+    sentence(refused.value, "qwen3", "head of its own", "layers")
     require_structure_taken(model.source, ("layers",))
-    source = StructuredSource(model.source, Structure((2, 0, 2), (256, 0, 256)))
+    source = structured_source(model.source, Structure((2, 0, 2), (256, 0, 256)))
     assert source.architecture == "qwen3"
     assert len(source.tensors) == len(model.tensors) - len([t for t in model.tensors if t.name.startswith("blk.1.")])
+
+
+def of_shape(folders: Path, family: str, **settings: object) -> Model:
+    """Return a model of `_SHAPE`, saved once."""
+    name = "-".join(["structured", family, *(f"{key}-{value}" for key, value in settings.items())])
+    return load(str(made_once(folders / name, lambda place: saved(place, family, {**_SHAPE, **settings}))))
+
+
+# --- mixtures of experts
+
+
+def test_llama_cpp_computes_a_mixture_with_fewer_blocks(model_folders: Path, tmp_path: Path) -> None:
+    model = of_shape(model_folders, "qwen2_moe", **tiny.EXPERTS, shared_expert_intermediate_size=64)
+    whole = whole_structure(model.source)
+    kept = Structure(*((n[0], 0, n[2]) for n in (whole.head_groups, whole.channels)))
+    source, path = structured_source(model.source, kept), tmp_path / "model.gguf"
+    write_gguf(path, Recipe(source, {}), source.stored)
+    ends = ("attn_output.weight", "ffn_down_exps.weight", "ffn_down_shexp.weight")
+    last = [tensor for tensor in model.tensors if tensor.name.startswith("blk.1.") and tensor.name.endswith(ends)]
+    assert len(last) == len(ends)
+    with applied(model, {tensor.name: lambda tensor=tensor: np.zeros_like(model.source.read(tensor)) for tensor in last}):  # type: ignore[misc]
+        expected = next_token_log_probabilities(model, _CONTEXTS)
+    with applied(model, source.widened(GgufSource(path))):
+        as_written = next_token_log_probabilities(model, _CONTEXTS)
+    np.testing.assert_allclose(as_written, expected, atol=1e-5)
+    engine = LlamaCpp(path, n_vocabulary=tiny.N_TOKENS, n_threads=1)
+    assert all(0 <= tiny.divergence(p, engine.next_token(c.tolist())) < 1e-3 for c, p in zip(_CONTEXTS, expected, strict=True))
+
+
+# --- Qwen3, as `openelm`
+
+
+@pytest.fixture(scope="module")
+def tied(model_folders: Path) -> Model:
+    """Model of Qwen3's shape whose head is its embedding, heads and channels in the order of what they give."""
+    model = of_shape(model_folders, "qwen3", head_dim=32, tie_word_embeddings=True)
+    return ordered_model(model, part_order(model.source, importance(model), ("heads", "channels")))
+
+
+@pytest.mark.parametrize("kind", ["all", "channels", "heads", "first block", "layers"])
+def test_llama_cpp_computes_qwen3_as_openelm(kind: str, tied: Model, tmp_path: Path) -> None:
+    structure = Structure(*_KINDS[kind])
+    source, path = structured_source(tied.source, structure), tmp_path / "model.gguf"
+    write_gguf(path, Recipe(source, {}), source.stored)
+    with zeroed(tied, structure):
+        expected = next_token_log_probabilities(tied, _CONTEXTS)
+    engine = LlamaCpp(path, n_vocabulary=tiny.N_TOKENS, n_threads=1)
+    assert all(0 <= tiny.divergence(p, engine.next_token(c.tolist())) < 1e-3 for c, p in zip(_CONTEXTS, expected, strict=True))
+    assert source.architecture == ("qwen3" if kind in ("all", "layers") else "openelm")
+
+
+def test_joined_matrices_are_written_in_one_format_and_read_back_apart(tied: Model, tmp_path: Path) -> None:
+    source, path = structured_source(tied.source, Structure(*_KINDS["heads"])), tmp_path / "model.gguf"
+    levels = PackedTensors(Path(), tied.source, GgmlCodec(), importance(tied))
+    formats = {tensor.name: "Q8_0" for tensor in tied.tensors if role_of(tensor) in ("attn_q", "attn_k", "attn_v")}
+    assert source.renamed(formats) == {f"blk.{i}.attn_qkv.weight": "Q8_0" for i in range(3)}
+    source.require_whole_blocks(formats)
+    form = LLAMA_CPP.format("Q8_0")
+    packed = partial(source.packed, whole=lambda tensor: levels.encode(tensor, form), formats=formats)
+    write_gguf(path, Recipe(source, source.renamed(formats)), packed)
+    wide = source.widened(GgufSource(path))
+    for tensor in tied.tensors:
+        if tensor.name in formats:
+            rows, found = levels.codec.decode(levels.encode(tensor, form), form, tensor.shape), wide[tensor.name]()  # type: ignore[arg-type]
+            n = np.flatnonzero(found.any(axis=1)).max() + 1
+            np.testing.assert_array_equal(found[:n], rows[:n])
+            assert n == tensor.shape[0] // (2 if tensor.name.startswith(("blk.0", "blk.2")) else 1)
+    with pytest.raises(UserError) as refused:
+        source.require_whole_blocks({**formats, "blk.1.attn_k.weight": "Q4_0"})
+    sentence(refused.value, "blk.1.attn_q.weight", "Q4_0")
+
+
+def test_a_block_of_qwen3_keeps_its_attention(tied: Model) -> None:
+    with pytest.raises(UserError) as refused:
+        require_structure_taken(tied.source, ("attention",))
+    sentence(refused.value, "attention", "qwen3")
+    with pytest.raises(UserError) as refused:
+        structured_source(tied.source, Structure(*_KINDS["attention"]))
+    sentence(refused.value, "attention", "qwen3")

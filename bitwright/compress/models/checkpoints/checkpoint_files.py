@@ -6,7 +6,7 @@ transformers 5 fuses the experts of a block into one parameter; most checkpoints
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG
 from bitwright.compress.models.checkpoints.conversions import Outgoing
+from bitwright.compress.models.checkpoints.fewer_blocks import BlockSettings, block_settings, renumbered
 from bitwright.compress.models.checkpoints.quantized.quantization import without_quantization
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
@@ -92,8 +93,8 @@ class CheckpointFiles:
     """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
 
     `config` is the original `config.json` without its `quantization_config`, `files` the other files by name, `pieces` the parameter slices of the
-    target's `tensors`, and `shapes` those of the module's parameters by name. `dtype` is the type in which the packed model must be loaded, empty
-    where any will do.
+    target's `tensors`, and `shapes` those of the module's parameters by name. `blocks` are the settings of `config` that depend on the blocks, and
+    `dtype` is the type in which the packed model must be loaded, empty where any will do.
     """
 
     config: Mapping[str, Any]
@@ -102,11 +103,32 @@ class CheckpointFiles:
     shapes: Mapping[str, tuple[int, ...]]
     tensors: tuple[Tensor, ...]
     names: NamesOnDisk
+    blocks: BlockSettings
     dtype: str = ""
 
     def cut_by(self, cut: Cut) -> "CheckpointFiles":
         """Return these files for a target that cuts the tensors of the module."""
         return replace(self, pieces=cut_pieces(self.pieces, self.tensors, cut), tensors=cut_tensors(self.tensors, cut))
+
+    def without(self, gone: Collection[int]) -> "CheckpointFiles":
+        """Return the files of the model without the blocks that are `gone`, the others numbered anew.
+
+        Raises:
+            ModelError: what the configuration says of its blocks is not known.
+        """
+        if not gone:
+            return self
+
+        def kept(names: Iterable[str]) -> dict[str, str]:
+            return {name: new for name, new in ((name, renumbered(name, gone)) for name in names) if new}
+
+        pieces = {
+            new: tuple(replace(piece, parameter=renumbered(piece.parameter, gone)) for piece in self.pieces[name])
+            for name, new in kept(self.pieces).items()
+        }
+        shapes = {new: self.shapes[name] for name, new in kept(self.shapes).items()}
+        tensors = tuple(replace(tensor, name=new) for tensor in self.tensors if (new := renumbered(tensor.name, gone)))
+        return replace(self, config=self.blocks.shortened(self.config, gone), pieces=pieces, shapes=shapes, tensors=tensors)
 
     def checkpoint_entries(self, tensors: tuple[Tensor, ...]) -> Iterator[CheckpointEntry]:
         """Yield the checkpoint entries of `tensors`, in their order."""
@@ -132,9 +154,10 @@ def open_checkpoint_files(name: str, view: ModuleView = LINEAR_VIEW) -> Checkpoi
     module = checkpoint.skeleton
     tensors, pieces = module_tensors(module, apart=view.apart)
     shapes = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
+    blocks = block_settings(module.config)
     if not view.apart:
-        return CheckpointFiles(config, files, pieces, shapes, tensors, OwnNames())
-    return CheckpointFiles(config, files, pieces, shapes, tensors, SavedNames(module), "float32" if recast_buffers(module) else "")
+        return CheckpointFiles(config, files, pieces, shapes, tensors, OwnNames(), blocks)
+    return CheckpointFiles(config, files, pieces, shapes, tensors, SavedNames(module), blocks, "float32" if recast_buffers(module) else "")
 
 
 def _of_folder(checkpoint: FolderCheckpoint) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:

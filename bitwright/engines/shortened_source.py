@@ -1,0 +1,101 @@
+"""Tensors of a model without some of its blocks, under the names of a checkpoint: the blocks that are kept are whole, and numbered anew."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+
+import numpy as np
+
+from bitwright.compress import Bytes, CheckpointFiles, Floats, Source, Weights, last_matrices, matrix_shape, renumbered, whole_structure
+from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
+from bitwright.errors import UserError
+from bitwright.spaces import Structure, StructureKind, Target, Tensor, block_of, discover, joined
+
+
+class ShortenedSource(NarrowedSource):
+    """Source `whole` without the blocks of which a `structure` keeps nothing."""
+
+    def __init__(self, whole: Source, structure: Structure) -> None:
+        """Number the blocks anew.
+
+        Raises:
+            UserError: the structure cannot be made of this model, or takes less than whole blocks away.
+        """
+        full = whole_structure(whole)
+        structure.require_within(full)
+        if not structure.is_uniform(full):
+            raise UserError(
+                f"A checkpoint holds every block whole or not at all; this structure takes parts of the blocks of {whole.name} away: choose "
+                "--structure layers, or --target llama.cpp."
+            )
+        self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
+        self.fingerprint, self.settings, self.whole = whole.fingerprint, whole.settings, whole
+        names = {tensor: renumbered(tensor.name, structure.gone) for tensor in whole.tensors}
+        self._of = {name: tensor for tensor, name in names.items() if name}
+        self.tensors = tuple(replace(tensor, name=name) for name, tensor in self._of.items())
+
+    @property
+    def context_length(self) -> int:
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
+        return self.whole.context_length
+
+    def renamed(self, formats: Mapping[str, str]) -> dict[str, str]:
+        """Return the formats of a plan of the whole model (tensor → format) by the names of what is kept."""
+        return {name: formats[tensor.name] for name, tensor in self._of.items() if tensor.name in formats}
+
+    def packed(self, tensor: Tensor, whole: Callable[[Tensor], Bytes], formats: Mapping[str, str]) -> Bytes:  # noqa: ARG002
+        """Return the bytes `(n_bytes,)` of a tensor, all of those that `whole` gives of it."""
+        return whole(self._of[tensor.name])
+
+    def read(self, tensor: Tensor) -> Floats:
+        """Read a tensor as float32 `(n_rows, n_columns)`."""
+        return self.whole.read(self._of[tensor.name])
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """Return the stored bytes of a tensor."""
+        return self.whole.stored(self._of[tensor.name])
+
+    def widened(self, file: Source) -> Weights:
+        """Return what gives each matrix of the whole model as `file` has it, float32 `(n_rows, n_columns)` by name: without those of a block that is
+        gone but the last of its parts, which are zero.
+        """
+        return self.widened_weights({tensor.name: partial(file.read, tensor) for tensor in file.tensors if len(tensor.shape) > 1})
+
+    def widened_weights(self, weights: Weights) -> Weights:
+        """Return `weights` by the names of the whole model, and zeros for the last matrices of what is gone."""
+        kept = {tensor.name for tensor in self._of.values()}
+        gone = {tensor.name: partial(_nothing, tensor) for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in kept}
+        return {**{self._of[name].name: given for name, given in weights.items()}, **gone}
+
+    def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
+        """Raise nothing: every row is kept whole."""
+
+
+def require_shortenable(target: Target, files: CheckpointFiles, source: Source, kinds: Collection[StructureKind]) -> None:
+    """Raise if the engine of a `target` cannot load the model of `source`, whose checkpoint has `files`, without parts of these `kinds`.
+
+    Raises:
+        UserError: only whole blocks go, what is left of one that is gone would add a bias, or blocks share a format.
+        ModelError: its blocks are not attention and a feed-forward part, all alike, or its configuration says more of them than is known.
+    """
+    narrower = next((kind for kind in kinds if kind != "layers"), "")
+    if narrower:
+        raise UserError(
+            f"{target.name} loads models with fewer blocks, and none with {narrower} taken from some: choose --structure layers, or --target "
+            "llama.cpp."
+        )
+    whole = whole_structure(source)
+    require_unbiased(source)
+    units = discover(source.tensors)
+    shared = next((unit.name for unit in joined(units, target.together) if unit.layer < 0 and any(block_of(t.name) for t in unit.tensors)), "")
+    if shared:
+        raise UserError(
+            f"Formats and blocks are chosen together where blocks have formats of their own; {target.name} has one for all {shared} of a model: "
+            "leave --structure out, or choose --target vllm or llama.cpp."
+        )
+    files.without(range(1, whole.n_layers))
+
+
+def _nothing(tensor: Tensor) -> Floats:
+    return np.zeros(matrix_shape(tensor), dtype=np.float32)

@@ -1,0 +1,115 @@
+"""Blocks taken away from checkpoints: what transformers loads computes what the original does without these blocks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bitwright as bw
+from bitwright.compress import Model, load, open_source
+from bitwright.engines import ENGINES, Recipe
+from bitwright.errors import UserError
+from bitwright.spaces import Structure
+from tests.compress import tiny_models as tiny
+from tests.made_once import made_once
+from tests.measuring import random_tokens
+from tests.model_fixtures import saved
+from tests.runs import small
+from tests.sentences import sentence
+
+_IDS = torch.from_numpy(random_tokens(3, 24, seed=1).ids.astype(np.int64))
+_N_LAYERS = 4
+_KEPT = Structure((1, 0, 1, 0), (96, 0, 96, 0))
+_SETTINGS = {
+    "llama": {},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},  # windows by place, in the last two blocks
+    "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4, "tie_word_embeddings": True},
+    "qwen2_moe": {**tiny.EXPERTS, "moe_intermediate_size": 96, "shared_expert_intermediate_size": 96},
+}
+_IN_VLLM = "blocks-qwen2_moe"
+
+
+@pytest.fixture(scope="module", params=_SETTINGS)
+def folder(request: pytest.FixtureRequest, model_folders: Path) -> Path:
+    shape = {"num_hidden_layers": _N_LAYERS, "intermediate_size": 96, **_SETTINGS[request.param]}
+    return made_once(model_folders / f"blocks-{request.param}", lambda place: saved(place, request.param, shape))
+
+
+def logits(model: Model) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.module(_IDS, use_cache=False).logits
+    return found
+
+
+def without(model: Model, gone: tuple[int, ...]) -> Model:
+    """Let blocks add nothing, as the definition says; the others keep their place and their windows."""
+    with torch.no_grad():
+        for layer in (model.module.model.layers[i] for i in gone):
+            for name, weight in layer.named_parameters():
+                if "o_proj" in name or "down_proj" in name:
+                    weight.zero_()
+    return model
+
+
+def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: Path, tmp_path: Path) -> None:
+    """What is written is the same for transformers and vLLM, which has one of the families here."""
+    engine = ENGINES["vllm" if folder.name == _IN_VLLM else "transformers"]
+    original, container = load(str(folder), view=engine.view), engine.container(str(folder)).keeping(_KEPT)
+    source = engine.narrowed(original.source, _KEPT)
+    path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
+    assert container.size_bytes(path) == container.fixed_bytes(source, (), tmp_path)
+    found = load(str(path))
+    assert len(found.module.model.layers) == 2
+    assert (logits(found) - logits(original)).abs().max() > 1e-3
+    torch.testing.assert_close(logits(found), logits(without(original, _KEPT.gone)), rtol=1e-5, atol=1e-6)
+
+
+# --- in a fit
+
+
+@pytest.fixture(scope="module")
+def fitted(llama_256: Path, tmp_path_factory: pytest.TempPathFactory) -> bw.pipeline.Fitted:
+    """Fit within fewer bytes than any formats alone have."""
+    settings = small(llama_256, target="transformers", formats=("W8_ROW", "W4_G32"), structure=("layers",))
+    by = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2)
+    return bw.fit(settings, bw.parse_budget("4bpw"), tmp_path_factory.mktemp("blocks") / "run", by=by)
+
+
+@pytest.mark.slow
+def test_a_fit_ships_fewer_blocks_as_measured(fitted: bw.pipeline.Fitted, llama_256: Path) -> None:
+    plan = fitted.plan
+    assert plan.structure is not None
+    assert plan.structure.kept.gone == (1,)
+    assert plan.structure.compensation is not None
+    assert ENGINES["transformers"].container(str(llama_256)).size_bytes(fitted.model) == plan.size_bytes
+    assert not fitted.check.broken
+    found = load(str(fitted.model))
+    assert len(found.module.model.layers) == 1
+    again = bw.build(plan, fitted.model.parent / "again")
+    assert (again / "model.safetensors").read_bytes() == (fitted.model / "model.safetensors").read_bytes()
+
+
+# --- refused
+
+
+@pytest.mark.parametrize("kinds", [("heads",), ("attention", "channels", "heads", "layers")])
+def test_less_than_blocks_is_refused_before_any_work(kinds: tuple[str, ...], llama_256: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        bw.fit(small(llama_256, target="vllm", formats=(), structure=kinds), bw.parse_budget("6bpw"), tmp_path / "run")
+    sentence(refused.value, "vllm", "layers")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_structure_with_parts_of_blocks_is_refused(llama_256: Path) -> None:
+    engine = ENGINES["transformers"]
+    whole = open_source(str(llama_256), engine.view)
+    with pytest.raises(UserError) as refused:
+        engine.narrowed(whole, Structure((1, 1), (512, 256)))
+    sentence(refused.value, "whole", "llama.cpp")
+
+
+def test_a_mixture_whose_blocks_share_a_format_is_refused(tiny_mixtral: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        bw.fit(small(tiny_mixtral, target="transformers", formats=(), structure=("layers",)), bw.parse_budget("6bpw"), tmp_path / "run")
+    sentence(refused.value, "experts", "vllm")
