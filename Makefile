@@ -1,6 +1,6 @@
 # make demo       a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
-# make test       ruff, mypy and pytest
-# make test-fast  pytest without the tests that are marked slow: two to three minutes
+# make test       pytest, with ruff and mypy beside it
+# make test-fast  pytest without the tests that are marked slow and with fewer examples of each property: a minute and a half
 # make campaign   kills, mutants, full disks and flipped bits by the hundred, and a table of what came of them (an hour or two)
 # make lint       ruff and mypy alone
 # make setup      the environment with everything the tests need, and nothing run
@@ -46,11 +46,13 @@ help:
 demo: $(VENV)/.installed $(VENV)/.model
 	@model="$$($(BIN)/python examples/smollm2.py)" && $(BIN)/bitwright fit "$$model" --budget $(BUDGET) --target llama.cpp --out $(OUT)
 
-test: lint
-	@$(PYTEST) $(TESTS)
+# ruff and mypy run beside the tests, which often wait for a process of their own
+test: setup
+	@{ $(RUN) ruff check && $(RUN) mypy; } & lint=$$!; status=0; $(PYTEST) $(TESTS) || status=$$?; \
+		wait $$lint || { status=$$?; echo "ruff or mypy found a fault: it is told above, and by make lint" >&2; }; exit $$status
 
 test-fast: setup
-	@$(PYTEST) -m 'not slow' $(TESTS)
+	@$(PYTEST) -m 'not slow' --hypothesis-profile few $(TESTS)
 
 campaign: setup
 	@rm -f .campaign.jsonl

@@ -30,7 +30,8 @@ from two_texts import add_texts, two_texts
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import as_stored
-from bitwright.objectives import KullbackLeibler, Reference, Tokens, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, Tapped, Tokens, standard_error
+from bitwright.objectives.text.importance import InputSquares
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
@@ -125,8 +126,10 @@ def main() -> None:
     named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
     blocks = [form for form in named if isinstance(form, BlockFormat) and form.block > 1]
     names = in_layers(model, args.blocks, blocks)
-    moments = moments_of(model, names, calibration)
-    importance = {name: np.einsum("gcc->gc", of_tensor) / calibration.ids.size for name, of_tensor in moments.items()}
+    squares = InputSquares(model)
+    with Tapped(model, squares):
+        moments = moments_of(model, names, calibration)
+    importance = {name: mean for name, mean in squares.means().items() if name in moments}
     bench = Bench(
         model,
         calibration,

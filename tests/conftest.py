@@ -3,6 +3,13 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+# a property is not faulty for being slow on a machine that others share; whether examples are drawn at random is the environment's to say (CI)
+settings.register_profile("some", settings.default, deadline=None, max_examples=25)
+settings.register_profile("few", settings.get_profile("some"), max_examples=8)  # for `make test-fast`
+settings.register_profile("many", settings.get_profile("some"), max_examples=500)  # for a night
+settings.load_profile("some")
 
 
 def pytest_configure(config: pytest.Config) -> None:

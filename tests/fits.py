@@ -6,7 +6,7 @@ from pathlib import Path
 import bitwright as bw
 from bitwright.pipeline.verbs import Fitted
 from bitwright.spaces import Budget
-from tests.runs import small
+from tests.runs import BRIEF, small
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,4 +22,4 @@ class Fit:
 def made(model: Path, folder: Path) -> Fit:
     """Fit of a model at 5 bits per weight."""
     settings, budget = small(model, formats=("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K")), bw.parse_budget("5bpw")
-    return Fit(settings, budget, folder, bw.fit(settings, budget, folder))
+    return Fit(settings, budget, folder, bw.fit(settings, budget, folder, by=BRIEF))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
 
 from bitwright.compress import Bytes, GgmlCodec, Model, PackedTensors, load, open_source
 from bitwright.engines import LLAMA_CPP, Recipe
@@ -18,10 +17,6 @@ from tests.compress import tiny_models as tiny
 from tests.fits import Fit, made
 from tests.made_once import made_once, shared_folder
 from tests.trained_mixture import trained_mixture
-
-# a property is not faulty for being slow on a machine that others share; whether examples are drawn at random is the environment's to say (CI)
-settings.register_profile("no deadline", settings.default, deadline=None, max_examples=50)
-settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,6 +103,13 @@ def llama_gqa(model_folders: Path) -> Path:
 def tiny_mixtral(model_folders: Path) -> Path:
     """Four experts a block, two of them for each token."""
     return _saved_once(model_folders / "tiny_mixtral", "mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2})
+
+
+@pytest.fixture(scope="session")
+def one_block_mixtral(model_folders: Path) -> Path:
+    """Four experts in one block, for what is done to each expert and takes twice as long for two blocks."""
+    settings = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 1}
+    return _saved_once(model_folders / "one_block_mixtral", "mixtral", settings)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import bitwright as bw
 
 #: the search that measures nothing: what is found is the table's optimum
 UNSEARCHED = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=0)
+#: a search that measures a few choices, where a test needs a finished search and not the best plan
+BRIEF = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=4)
 
 
 def small(model: Path | str, **other: Any) -> bw.Settings:

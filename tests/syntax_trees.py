@@ -28,11 +28,20 @@ def part_of(file: str) -> str:
     return file.split("/")[0].removesuffix(".py")
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the tree and all statements in it; expressions, which are most of a tree, are not walked."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)]
+
+
 @cache
 def imported_names(tree: ast.AST) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
     """Line, module and names of every import, relative ones with their dots; no names for `import module`."""
     found: list[tuple[int, str, tuple[str, ...]]] = []
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             found += [(node.lineno, name.name, ()) for name in node.names]
         elif isinstance(node, ast.ImportFrom):

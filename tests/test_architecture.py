@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.syntax_trees import PACKAGE, ROOT, committed, imported_files, imported_names, modules, parsed, part_of
+from tests.syntax_trees import PACKAGE, ROOT, committed, imported_files, imported_names, modules, parsed, part_of, statements
 
 # each part of the package, and the parts that it may import besides itself and EVERYWHERE
 ROOMS = {
@@ -190,7 +190,7 @@ def no_star_imports(root: Path) -> Breaches:
 def no_global_statements(root: Path) -> Breaches:
     """No function changes a variable of its module."""
     for file, tree in modules(root):
-        for node in ast.walk(tree):
+        for node in statements(tree):
             if isinstance(node, ast.Global):
                 yield f"{PACKAGE}/{file}:{node.lineno}: a 'global' statement: pass the value and return it"
 

@@ -323,6 +323,7 @@ def test_a_library_that_is_too_old(
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.slow
 def test_several_calibration_texts(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
     for name, line in (("prose.txt", "Once upon a time there was a little girl. "), ("code.txt", "x = y + 3; ")):
         (tmp_path / name).write_text(line * 150, encoding="utf-8")
@@ -338,6 +339,7 @@ def test_several_calibration_texts(bitwright: Cli, tiny_mixtral: Path, tmp_path:
     refused(bitwright("search", tiny_mixtral, "--out", tmp_path / "o", "--calibration", "a.txt:0", *words), "a.txt")
 
 
+@pytest.mark.slow
 def test_a_step_by_its_words(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
     words = ("--target", "native", "--formats", "INT2_G32,INT4_G32", "--points", 2, "--evaluations", 0, *SIZES)
     assert bitwright("search", tiny_mixtral, "--out", tmp_path / "run", *words).code == 0
@@ -347,6 +349,7 @@ def test_a_step_by_its_words(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path)
     refused(bitwright("plan", tmp_path / "run", "--budget", "8bpw", "-o", tmp_path / "plan.json", "--step", "pesf"), "pesf", "router-calibration")
 
 
+@pytest.mark.slow
 def test_experts_and_what_a_plan_makes_of_them(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
     run, plan_file = tmp_path / "run", tmp_path / "plan.json"
     words = ("--target", "native", "--formats", "INT2_G32,INT4_G32", "--skip", "token_embd*,output*,*attn*", "--points", 2)

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from bitwright.engines import Serving
 from bitwright.pipeline.planning.memory_budget import memory_of
 from bitwright.spaces import CacheTypes, read_plan
@@ -7,6 +9,7 @@ from tests.commands import Cli
 from tests.test_cli import refused
 
 
+@pytest.mark.slow
 def test_a_memory_decides_about_the_cache(bitwright: Cli, llama_64: Path, tmp_path: Path) -> None:
     short = ["--formats", "Q8_0,Q4_0", "--calibration-sequences", "2", "--held-out-sequences", "2", "--sequence-length", "16", "--evaluations", "0"]
     ended = bitwright("search", llama_64, *short, "--points", 2, "--cache-types", "any", "--out", tmp_path / "run")

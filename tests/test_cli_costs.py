@@ -7,6 +7,7 @@ import pytest
 import bitwright as bw
 from bitwright.spaces import read_plan
 from tests.commands import Cli
+from tests.runs import BRIEF
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +17,7 @@ def finished(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of three formats."""
     folder = tmp_path_factory.mktemp("costs")
     settings = bw.Settings(str(gguf_256), formats=("Q8_0", "Q4_K", "Q4_0"), n_calibration=2, n_held_out=2, sequence_length=16)
-    bw.pipeline.search(settings, folder / "run", n_points=3)
+    bw.pipeline.search(settings, folder / "run", n_points=3, by=BRIEF)
     return folder
 
 

@@ -17,7 +17,7 @@ from bitwright.predictors import predictor_named
 from bitwright.testing import strategy_contract
 from bitwright.testing.tiny_models import tied_llama
 from tests.processes import process
-from tests.runs import UNSEARCHED
+from tests.runs import BRIEF, UNSEARCHED
 from tests.work import SILENCE_SECONDS
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def use_every_part(tell: Connection, site: str, folder: str) -> None:
     settings = bw.Settings(model, target="integer-nf4", formats=("INT8_G32", "NF4"), **few)
     searched = bw.pipeline.search(settings, Path(folder, "run"), n_points=3, by=UNSEARCHED)
     plan, _ = bw.plan(searched, bw.parse_budget("7bpw"))
-    fitted = bw.fit(bw.Settings(model, target="blocks", **few), bw.parse_budget("8bpw"), Path(folder, "fit"))
+    fitted = bw.fit(bw.Settings(model, target="blocks", **few), bw.parse_budget("8bpw"), Path(folder, "fit"), by=BRIEF)
     blocks: dict[str, set[str]] = {}
     for tensor, form in fitted.plan.formats.items():
         blocks.setdefault(tensor.partition(".layers.")[2].partition(".")[0], set()).add(form)

@@ -18,6 +18,7 @@ from bitwright.pipeline import Settings, verbs
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import Budget
 from tests.processes import process
+from tests.runs import BRIEF
 
 SILENCE_SECONDS = 120
 CANNOT_DROP = 77  # exit code of a process that may not drop its privileges
@@ -85,9 +86,9 @@ def unprivileged_command(tell: Connection, words: list[str], folder: Path, print
 
 
 def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None:
-    """A whole `fit`, telling of its progress."""
+    """A whole `fit` with a brief search, telling of its progress."""
     torch.set_num_threads(1)
-    verbs.fit(settings, budget, out, progress=Telling(tell))
+    verbs.fit(settings, budget, out, by=BRIEF, progress=Telling(tell))
     tell.send("finished")
 
 

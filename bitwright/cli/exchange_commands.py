@@ -11,7 +11,7 @@ from bitwright.cli.options import OUTPUT, Device, OutFolder, PlanFile, writable
 from bitwright.cli.output import Rows, say
 from bitwright.written_files import publish_text
 
-_TOOLS = "autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize"
+_TOOLS = "autoround, gptqmodel, llm-compressor, mlx, modelopt, llama-quantize or evopress-50, -60 or -70"
 
 
 def export(

@@ -2,6 +2,7 @@
 
 from bitwright.dialects.auto_round import AutoRound
 from bitwright.dialects.dialect import Dialect
+from bitwright.dialects.evopress_pruning import SHARES, EvoPressPruning
 from bitwright.dialects.gptq_model import GptqModel
 from bitwright.dialects.llm_compressor import LlmCompressor
 from bitwright.dialects.mlx import Mlx
@@ -9,7 +10,7 @@ from bitwright.dialects.model_opt import ModelOpt
 from bitwright.dialects.tensor_types import TensorTypes
 from bitwright.errors import UserError
 
-_ALL: tuple[Dialect, ...] = (AutoRound(), GptqModel(), LlmCompressor(), Mlx(), ModelOpt(), TensorTypes())
+_ALL: tuple[Dialect, ...] = (AutoRound(), GptqModel(), LlmCompressor(), Mlx(), ModelOpt(), TensorTypes(), *map(EvoPressPruning, SHARES))
 DIALECTS = {dialect.name: dialect for dialect in _ALL}
 
 

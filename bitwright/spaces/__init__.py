@@ -66,7 +66,7 @@ from bitwright.spaces.rank_format import RankFormat
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.sparse_format import NOfM, Pattern, SparseFormat
+from bitwright.spaces.sparse_format import NOfM, Pattern, PrunedShare, SparseFormat, share_format, without_share
 from bitwright.spaces.structure import ORDERED_KINDS, Structure, StructureKind, channel_step, structure_kinds
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, joined, tied
@@ -120,6 +120,7 @@ __all__ = [
     "PlannedStep",
     "PlannedStructure",
     "Provenance",
+    "PrunedShare",
     "RankFormat",
     "RequantizedCodes",
     "Rule",
@@ -166,6 +167,7 @@ __all__ = [
     "role",
     "role_of",
     "rotation",
+    "share_format",
     "small_json",
     "small_text",
     "structure_kinds",
@@ -176,4 +178,5 @@ __all__ = [
     "with_cache_choice",
     "with_cache_sizes",
     "without_cache",
+    "without_share",
 ]

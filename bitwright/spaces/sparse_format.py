@@ -2,18 +2,25 @@
 
     INT4_2OF4   two of every four weights of a row, in 4 bits        INT4_S50   half of the weights of every row, wherever they are, in 4 bits
 
+Shares other than a quarter, a half and three quarters have names too, up to a thousandth of a percent (`INT4_S37.5`), see `share_format`.
+
 A row is the row of the `base` format of the kept weights alone, in their order, so that groups with a scale are groups of kept weights; then the
 positions. Those of n of m are the index of one of the C(m, n) patterns for every m weights, 3 bits for 2 of 4 (the index of SparseGPT and of
 NVIDIA's kernels takes 4). Those of a share are a mask of one bit a weight. Every row keeps equally many (as in Wanda, Sun et al., ICLR 2024), so that
 sizes are exact before a weight is read, and rows can be read one by one.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import comb, prod
 from typing import ClassVar
 
 from bitwright.spaces.format import INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
+
+_PERCENT = 1_000  # thousandths
+_WHOLE = 100 * _PERCENT
+_SHARE = re.compile(r"([A-Z]+\d+)_S(\d{1,2}(?:\.\d{1,3})?)")
 
 
 class Pattern(ABC):
@@ -109,9 +116,9 @@ class NOfM(Pattern):
 
 @dataclass(frozen=True)
 class PrunedShare(Pattern):
-    """Pattern of a row without `pruned_percent` of its weights, rounded down, and no other condition."""
+    """Pattern of a row without a share of its weights, `pruned` thousandths of a percent, rounded down to a weight, and no other condition."""
 
-    pruned_percent: int
+    pruned: int
 
     @property
     def reduction(self) -> str:
@@ -120,13 +127,13 @@ class PrunedShare(Pattern):
 
     @property
     def name(self) -> str:
-        """Return the name, such as `S50`."""
-        return f"S{self.pruned_percent}"
+        """Return the name, such as `S50` or `S37.5`."""
+        return f"S{self.pruned / _PERCENT:g}"
 
     @property
     def density(self) -> float:
         """Return the share that is not pruned."""
-        return 1 - self.pruned_percent / 100
+        return 1 - self.pruned / _WHOLE
 
     @property
     def bits(self) -> float:
@@ -144,7 +151,7 @@ class PrunedShare(Pattern):
 
     def n_kept(self, n_columns: int) -> int:
         """Return the weights that are not pruned."""
-        return n_columns - n_columns * self.pruned_percent // 100
+        return n_columns - n_columns * self.pruned // _WHOLE
 
     def size_bytes(self, n_columns: int) -> int:
         """Return the bytes of the mask of a row."""
@@ -193,10 +200,26 @@ class SparseFormat(Format):
         return prod(shape[:-1]) * (self.kept_bytes(n_columns) + self.pattern.size_bytes(n_columns))
 
 
-_PATTERNS = PrunedShare(25), NOfM(4, 8), NOfM(2, 4), PrunedShare(50), NOfM(1, 4), PrunedShare(75)
+_PATTERNS = PrunedShare(25_000), NOfM(4, 8), NOfM(2, 4), PrunedShare(50_000), NOfM(1, 4), PrunedShare(75_000)
 _BF16 = next(form for form in INTEGER_FORMATS if isinstance(form, BlockFormat) and form.name == "BF16")
 _GROUP = 64
 _BASES = {"BF16": _BF16} | {f"INT{form.bits}": form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat) and form.group == _GROUP}
 
 #: bfloat16 and integers of 8 to 2 bits in groups of 64 kept weights, each in every pattern: `INT4_2OF4`, `INT4_4OF8`, `INT4_1OF4`, `INT4_S25` …
 SPARSE_FORMATS = tuple(SparseFormat(f"{name}_{pattern.name}", base, pattern) for name, base in _BASES.items() for pattern in _PATTERNS)
+
+
+def share_format(name: str) -> SparseFormat | None:
+    """Return the format of a share of each row called `name` (`INT4_S37.5`), None where there is none of that name."""
+    found = _SHARE.fullmatch(name)
+    if found is None or found[1] not in _BASES:
+        return None
+    whole, _, rest = found[2].partition(".")
+    form = without_share(found[1], _PERCENT * int(whole) + int(rest.ljust(3, "0")))
+    return form if form.name == name and form.pattern.density < 1 else None
+
+
+def without_share(base: str, pruned: int) -> SparseFormat:
+    """Return the format of rows without `pruned` thousandths of a percent of their weights, the others in the format of the name `base`."""
+    pattern = PrunedShare(pruned)
+    return SparseFormat(f"{base}_{pattern.name}", _BASES[base], pattern)

@@ -1,8 +1,8 @@
 """Target of the quantization: the formats that an engine can load, its rules and padding, and the search space of a model for it."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -16,7 +16,11 @@ from bitwright.spaces.space import Space
 from bitwright.spaces.tie import joined
 from bitwright.spaces.unit import Tensor, Unit
 
-_REDUCED = re.compile(r"\w+_(\d+OF\d+|[SR]\d+)")  # the ends of names of formats with fewer weights, and with a pair of low rank
+_REDUCED = re.compile(r"\w+_(\d+OF\d+|R\d+|S\d+(\.\d+)?)")  # the ends of names of formats with fewer weights, and with a pair of low rank
+
+
+def _none_made(name: str) -> Format | None:  # noqa: ARG001
+    return None
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Target:
 
     Every tensor of the file is padded to a multiple of `alignment` bytes. `version` is the engine version that the rules were checked against.
     `rules` are the formats that it cannot load for some tensors, `fused` the units that must share one format; `cut` cuts the tensors that it stores
-    in parts.
+    in parts. `made` makes further formats from their names, None for a name of none: there are too many to list.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Target:
     rules: tuple[Rule, ...] = ()
     fused: tuple[Fused, ...] = ()
     cut: Cut = uncut
+    made: Callable[[str], Format | None] = _none_made
 
     @property
     def rule_lines(self) -> tuple[str, ...]:
@@ -51,6 +56,9 @@ class Target:
         for form in self.formats:
             if form.name == name:
                 return form
+        made = self.made(name)
+        if made is not None:
+            return made
         if _REDUCED.fullmatch(name.upper()) and not any(form.reduction for form in self.formats):
             raise UserError(
                 f"{self.name} has no format '{name}', since it reads neither fewer weights nor pairs of low rank: choose --target native, or a "
@@ -65,6 +73,12 @@ class Target:
         """The formats by name, those with fewer weights or a pair of low rank by the ends of their names."""
         ends = dict.fromkeys(form.name.rpartition("_")[2] for form in self.formats if form.reduction)
         return ", ".join((*(form.name for form in self.formats if not form.reduction), *(f"…_{end}" for end in ends)))
+
+    def with_made(self, names: Iterable[str]) -> "Target":
+        """Return the target with those formats of the `names` behind its own that it makes."""
+        listed = {form.name for form in self.formats}
+        made = (self.made(name) for name in dict.fromkeys(names) if name not in listed)
+        return replace(self, formats=(*self.formats, *(form for form in made if form is not None)))
 
     def stored_bytes(self, shape: tuple[int, ...], form: Format) -> int:
         """Return the bytes of a tensor in the file, padding included."""
@@ -81,7 +95,7 @@ class Target:
 
     def rule_violations(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[RuleViolation, ...]:
         """Return the violations of the engine's rules by `tensors` in the `formats` of a plan (tensor → format name), others as stored."""
-        units, forms = discover(tensors), {form.name: form for form in self.formats}
+        units, forms = discover(tensors), {form.name: form for form in self.with_made(formats.values()).formats}
         known = {tensor.name: tensor for unit in units for tensor in unit.tensors}
         foreign = [RuleViolation(name, form, f"{self.name} has no such format", self.version) for name, form in formats.items() if form not in forms]
         named = {name: forms[formats[name]] for name in known if formats.get(name) in forms}

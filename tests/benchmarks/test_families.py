@@ -26,12 +26,12 @@ DOZEN = {
 }
 
 
-QUICK = {"gpt-bigcode", "gpt-neox", "olmo2"}
 #: what only packed modules have to do with: embeddings that count positions, and numbers without a dimension
 NATIVE = ("opt", "apertus")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in DOZEN])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DOZEN)
 def test_a_family_is_what_was_promised(name: str, tmp_path: Path) -> None:
     require_promised(name, "transformers", tmp_path)
 

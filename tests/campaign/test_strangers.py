@@ -12,12 +12,13 @@ from tests.commands import Cli
 
 pytestmark = pytest.mark.slow
 
-_SMALL = ("--calibration-sequences", 8, "--held-out-sequences", 4, "--sequence-length", 16)
+_SMALL = ("--calibration-sequences", 4, "--held-out-sequences", 2, "--sequence-length", 12)
+_UNSEARCHED = ("--evaluations", 0, *_SMALL)
 #: by what words a command says where its result goes
 COMMANDS = {
-    "fit": ("fit", "model", "--budget", "9.5bpw", *_SMALL, "--out"),
-    "fit for transformers": ("fit", "model", "--target", "transformers", "--budget", "9.5bpw", *_SMALL, "--out"),
-    "search": ("search", "model", *_SMALL, "--out"),
+    "fit": ("fit", "model", "--budget", "9.5bpw", "--formats", "Q8_0,Q4_0", *_UNSEARCHED, "--out"),
+    "fit for transformers": ("fit", "model", "--target", "transformers", "--budget", "9.5bpw", "--formats", "W8_G32,W4_G32", *_UNSEARCHED, "--out"),
+    "search": ("search", "model", "--formats", "Q8_0,Q4_0", "--points", 2, *_UNSEARCHED, "--out"),
     "plan": ("plan", "run", "--budget", "9.5bpw", "-o"),
     "build": ("build", "given.json", "-o"),
     "fleet": ("fleet", "run", "devices.toml", "--out"),

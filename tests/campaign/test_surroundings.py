@@ -16,6 +16,8 @@ from tests.campaign.ground import PROFILE, ROUNDS, SECONDS, WRITING, Command, ha
 from tests.processes import process
 from tests.work import CANNOT_DROP, command, command_without_a_reader, unprivileged_command
 
+pytestmark = pytest.mark.slow
+
 _DISK_BYTES = {
     "fit": 900_000,
     "search": 700_000,
@@ -47,7 +49,6 @@ def resized(folder: Path, n_bytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={used + n_bytes}", folder], check=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("of", (*WRITING, PROFILE) if ROUNDS else WRITING[1:4], ids=lambda of: of.name)
 def test_a_full_disk_loses_nothing(of: Command, ground: Path, whole: Whole, tmp_path: Path) -> None:
     n_steps, refused = ROUNDS or 2, 0
@@ -100,7 +101,6 @@ LOCKED = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes privileges one by one")
 @pytest.mark.parametrize("of", WRITING if ROUNDS else WRITING[:4], ids=lambda of: of.name)
 def test_what_may_not_be_read_is_named(of: Command, ground: Path, llama_tied: Path, tmp_path: Path) -> None:
@@ -160,7 +160,6 @@ def test_a_run_folder_that_vanishes_is_said(ground: Path, tmp_path: Path) -> Non
     figures.note("vanished folders", of.name, sentences=1)
 
 
-@pytest.mark.slow
 def test_of_two_processes_in_one_run_folder_one_is_told(ground: Path, whole: Whole, tmp_path: Path) -> None:
     of = WRITING[1]
     folder = laid_out(tmp_path / "work", ground, of)

@@ -88,3 +88,18 @@ def test_obcs_programme_takes_pruned_and_quantized_levels_alike(share: float) ->
     found = given.answer("obc-dp", budget)
     assert losses[units, found].sum() == pytest.approx(losses[units, choices[fits]].sum(axis=1).min(), rel=1e-12)
     assert given.asked == ["surgeon"]
+
+
+def test_spdys_coefficients_reweigh_masks_and_bits_alike() -> None:
+    given, budget, units = Given(SPACE, table, true=lambda choice: float(choice.sum())), between(SPACE, 0.4), np.arange(len(SPACE.units))
+    first = given.questions(method_named("spdy"), budget, n=1)[0].choices
+    choices = every(SPACE)
+    fitting = choices[SPACE.total_bits(choices) <= budget]
+    for coefficients in np.concatenate([np.ones((1, len(units))), np.random.default_rng(3).uniform(size=(3, len(units)))]):
+        losses = (table("") * coefficients[:, None])[units, fitting].sum(axis=1)
+        best = fitting[np.isclose(losses, losses.min(), rtol=1e-12)]
+        assert any((choice == first).all(axis=1).any() for choice in best)
+    chosen = {SPACE.formats[f].name for f in first.reshape(-1)}
+    assert any("_S" in name for name in chosen)
+    assert any("_G" in name for name in chosen)
+    assert given.asked == ["surgeon"]

@@ -53,6 +53,7 @@ def test_evopress_starts_at_the_budget_and_selects_128_offspring_in_three_stages
     assert found[4].against.tolist() == [parent.tolist()]
 
 
+@pytest.mark.slow
 def test_qpruner_begins_with_the_layers_of_most_information_and_goes_on_with_layers_in_two_formats() -> None:
     space = dense(dict.fromkeys(range(6), (8, 8)))
     information, budget = np.array([0.1, 0.9, 0.5, 0.7, 0.2, 0.3]), between(space, 0.25)  # halfway from two bits to three

@@ -18,6 +18,8 @@ from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 
+pytestmark = pytest.mark.slow
+
 MENU, TOKENS = ("Q8_0", "Q5_0", "Q4_0"), random_tokens(20, 8)
 
 

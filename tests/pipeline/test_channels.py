@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 MENU = ("INT2_G32", "INT4_G32", "INT8_G32", "PRUNE")
 
 
-@pytest.fixture(scope="module", params=["tiny_mixtral", "llama_96"])
+@pytest.fixture(scope="module", params=["one_block_mixtral", "llama_96"])
 def ordered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model, and the same with its channels in order."""
     folder: Path = request.getfixturevalue(request.param)
@@ -110,8 +110,8 @@ def test_the_matrices_of_a_part_may_have_formats_of_their_own(ordered: tuple[Pat
 
 
 @pytest.mark.parametrize("codec", ["gptq", "hqq"])
-def test_channels_are_rounded_by_every_codec(tiny_mixtral: Path, tmp_path: Path, codec: str) -> None:
-    settings = small(tiny_mixtral, target="native-channels", formats=MENU, n_calibration=4, n_held_out=2, codec=codec, sensitivity="importance")
+def test_channels_are_rounded_by_every_codec(one_block_mixtral: Path, tmp_path: Path, codec: str) -> None:
+    settings = small(one_block_mixtral, target="native-channels", formats=MENU, n_calibration=4, n_held_out=2, codec=codec, sensitivity="importance")
     assert bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=UNSEARCHED).check.broken == ()
 
 

@@ -9,7 +9,7 @@ import pytest
 import bitwright as bw
 from bitwright.errors import PlanError, UserError
 from bitwright.methods.by_name import method_named
-from bitwright.pipeline import Run, Search
+from bitwright.pipeline import Fitted, Run, Search
 from bitwright.pipeline.finishing.building import require_fit
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.pricing.run_space import price, uniforms
@@ -17,7 +17,7 @@ from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, Plan
-from tests.runs import small
+from tests.runs import BRIEF, small
 from tests.sentences import sentence
 from tests.trained_mixture import COPY, ORIGINAL
 
@@ -29,7 +29,15 @@ MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32", "DROP"), ("token_embd*", "outp
 @pytest.fixture(scope="module")
 def searched_with_drops(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = small(tiny_mixtral, target="native", formats=MENU, skip=KEPT)
-    return bw.pipeline.search(settings, tmp_path_factory.mktemp("drops") / "run", n_points=3)
+    return bw.pipeline.search(settings, tmp_path_factory.mktemp("drops") / "run", n_points=3, by=BRIEF)
+
+
+@pytest.fixture(scope="module")
+def fitted_copies(trained_moe: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """Fit of a model with two copies of an expert in each layer, at less than it has without dropping any."""
+    settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
+    folder = tmp_path_factory.mktemp("copies") / "run"
+    return bw.fit(settings, bw.parse_budget("450KB"), folder, by=BRIEF)
 
 
 def smallest_plan(run: Run) -> Plan:
@@ -76,9 +84,8 @@ def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path:
     run.store.close()
 
 
-def test_of_two_copies_one_is_dropped_first(trained_moe: Path, tmp_path: Path) -> None:
-    settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
-    run = price(set_up(settings, tmp_path, device="cpu", progress=Silent()))
+def test_of_two_copies_one_is_dropped_first(fitted_copies: Fitted) -> None:
+    run = bw.open_run(fitted_copies.report.parent)
     space, column = run.space, run.space.formats.index(DROP)
     copies = {
         layer: [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(layer, ORIGINAL), (layer, COPY)}] for layer in range(2)
@@ -117,11 +124,9 @@ def test_a_plan_that_leaves_too_few_experts_is_refused(searched_with_drops: Run,
     sentence(caught.value, "only routed experts can be dropped", "model.layers.0.self_attn.q_proj.weight")
 
 
-def test_what_is_built_without_experts_keeps_its_promises(trained_moe: Path, tmp_path: Path) -> None:
+def test_what_is_built_without_experts_keeps_its_promises(fitted_copies: Fitted) -> None:
     """A twin takes over in the finished model as it did when the plan was measured."""
-    settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
-    fitted = bw.fit(settings, bw.parse_budget("450KB"), tmp_path, by=Search(method_named("auto"), evaluations=4))
-    assert "DROP" in fitted.plan.formats.values()
-    said = json.loads((fitted.model / "config.json").read_text())["quantization_config"]["formats"]
+    assert "DROP" in fitted_copies.plan.formats.values()
+    said = json.loads((fitted_copies.model / "config.json").read_text())["quantization_config"]["formats"]
     assert any(form.startswith("DROP ") for form in said.values()), "a twin that is left is named"
-    assert fitted.check.broken == ()
+    assert fitted_copies.check.broken == ()

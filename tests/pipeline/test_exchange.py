@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import bitwright as bw
-from bitwright.compress import open_source
+from bitwright.compress import open_headers, open_source
+from bitwright.engines import engine_named
 from bitwright.errors import PlanError, TextError, UserError
 from bitwright.pipeline.exchange import export, import_plan
 from bitwright.spaces import ImportanceFile, Kept, Plan, PlannedDivergence, PlannedModel, Provenance, RequantizedCodes
@@ -69,6 +70,20 @@ def test_llama_quantize_s_lines_name_stacks_of_experts_too(tiny_mixtral: Path, t
     assert plan.formats == {
         f"blk.{layer}.{kind}.weight": form for layer in range(2) for kind, form in {"attn_q": "Q5_0", "ffn_down_exps": "Q8_0"}.items()
     }
+
+
+@pytest.mark.slow
+def test_levels_of_evopress_become_a_plan_that_is_built(llama_256: Path, tmp_path: Path) -> None:
+    modules = [tensor.name.removesuffix(".weight") for tensor in open_headers(str(llama_256), engine_named("native").view).least.tensors]
+    wanted = [name for name in modules if name.endswith("_proj")]
+    (tmp_path / "levels.txt").write_text("".join(f"{name}: {(-1) ** i}\n" for i, name in enumerate(wanted)), encoding="utf-8")
+    plan = import_plan(small(llama_256, target="native", formats=()), tmp_path / "levels.txt", "evopress-50", tmp_path / "run")
+    assert set(plan.formats) == {f"{name}.weight" for name in wanted}
+    assert {name.rpartition("_")[0] for name in plan.formats.values()} == {"BF16"}
+    assert len(set(plan.formats.values())) > 2
+    bw.build(plan, tmp_path / "model")
+    assert sum(file.stat().st_size for file in (tmp_path / "model").iterdir()) == plan.size_bytes
+    assert export(plan, "evopress-50").text == (tmp_path / "levels.txt").read_text(encoding="utf-8")
 
 
 def test_a_rule_without_a_tensor_is_refused(llama_256: Path, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from tests.compress.models.checkpoints.quantized.test_gptq import folder_of
 from tests.runs import leftovers, small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
     return set_up(settings, folder, device="cpu", progress=Silent())

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 import bitwright as bw
 from bitwright.errors import BrokenPromiseError, PlanError, RunError
 from bitwright.pipeline.verbs import Fitted
-from tests.runs import small
+from tests.runs import BRIEF, small
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def settings_of(folder: Path) -> bw.Settings:
 
 
 def fitted(folder: Path) -> Fitted:
-    return bw.fit(settings_of(folder), bw.parse_budget(BUDGET), folder / "run")
+    return bw.fit(settings_of(folder), bw.parse_budget(BUDGET), folder / "run", by=BRIEF)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,16 @@
 """Spaces as a language model has them, beside the small ones of the contracts."""
 
 import numpy as np
+from hypothesis import settings
 
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
 from bitwright.testing.instances import Table, budgets, every_choice, instances, losses, space_of
 
-__all__ = ["Table", "budgets", "channels", "every_choice", "instances", "language_model", "losses", "space_of"]
+__all__ = ["Table", "budgets", "channels", "every_choice", "instances", "language_model", "losses", "space_of", "thorough"]
+
+#: three times as many examples as the profile has, for solvers, whose instances are small
+thorough = settings(max_examples=3 * settings.default.max_examples)
 
 
 def language_model(seed: int, *, shape_aware: bool) -> tuple[Space, Table]:

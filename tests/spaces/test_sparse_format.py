@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.spaces import NATIVE_FORMATS, Format, NOfM, SignFormat, SparseFormat
+from bitwright.engines import NATIVE
+from bitwright.spaces import NATIVE_FORMATS, Format, NOfM, SignFormat, SparseFormat, share_format, without_share
 from bitwright.testing.format_contract import FormatContract
 
 SPARSE = tuple(form for form in NATIVE_FORMATS if isinstance(form, SparseFormat))
@@ -62,3 +63,24 @@ def test_n_of_m_fits_rows_that_m_divides_alone() -> None:
 def test_they_are_offered_by_name_alone() -> None:
     few = (SparseFormat, SignFormat)
     assert all(form.only_named and bool(form.reduction) == isinstance(form, SparseFormat) for form in NATIVE_FORMATS if isinstance(form, few))
+
+
+@pytest.mark.parametrize(("name", "kept"), [("INT4_S37.5", 10), ("BF16_S0.001", 16), ("INT2_S99", 1), ("INT3_S6.25", 15), ("INT4_S50", 8)])
+def test_any_share_has_a_format(name: str, kept: int) -> None:
+    form = share_format(name)
+    assert form is not None
+    assert (form.name, form.pattern.n_kept(16)) == (name, kept)
+    assert form == next((listed for listed in SPARSE if listed.name == name), form)
+    assert NATIVE.format(name) == form
+    assert NATIVE.with_made([name, "INT4_G64", "nothing"]).formats == (*NATIVE.formats, *([] if name == "INT4_S50" else [form]))
+
+
+@pytest.mark.parametrize("name", ["INT4_S0", "INT4_S100", "INT4_S37.50", "INT4_S037", "INT9_S50", "Q4_0_S50", "INT4_S12.3456"])
+def test_no_other_name_is_a_share(name: str) -> None:
+    assert share_format(name) is None
+
+
+@given(pruned=st.integers(0, 400), n_columns=st.integers(401, 99_999))
+def test_every_number_of_weights_of_a_row_has_a_share(pruned: int, n_columns: int) -> None:
+    form = without_share("BF16", -(-pruned * 100_000 // n_columns))
+    assert n_columns - form.pattern.n_kept(n_columns) == pruned

@@ -76,6 +76,8 @@ class GgmlErrorFeedback(Codec):
         if not isinstance(form, BlockFormat) or form.block == 1 or self.tensor not in self.moments:
             return _PLAIN.encode(weights, form, importance)
         moments = self.moments[self.tensor][self.expert]
+        if not moments.any():  # an expert that no token reached, whose importance is the mean of the others'
+            return _PLAIN.encode(weights, form, importance)
         diagonal = moments.diagonal().astype(np.float64)
         require_quantizable(weights, form, diagonal[None].astype(np.float32), most=self.largest_weight(form))
         diagonal *= 1 + self.shrinkage * len(moments) / _n_tokens(diagonal, importance)

@@ -1,6 +1,6 @@
 """File of one packed tensor: its bytes followed by a digest, so that truncation, corruption and swapped files are detected.
 
-The digest is BLAKE2b of 32 bytes over the name of the tensor and its format and the bytes. Each file is verified once per process, and again if it
+The digest is SHA-256 over the name of the tensor and its format and the bytes. Each file is verified once per process, and again if it
 was rewritten.
 """
 
@@ -44,7 +44,7 @@ def _is_sound(path: Path, key: str, stamp: tuple[int, int, int, int]) -> bool:
     n_bytes = stamp[1] - DIGEST_BYTES
     if n_bytes < 0:
         return False
-    found, left = hashlib.blake2b(key.encode() + b"\0", digest_size=DIGEST_BYTES), n_bytes
+    found, left = hashlib.sha256(key.encode() + b"\0"), n_bytes
     with path.open("rb") as file:
         while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
             found.update(chunk)
@@ -53,6 +53,6 @@ def _is_sound(path: Path, key: str, stamp: tuple[int, int, int, int]) -> bool:
 
 
 def _digest_of(key: str, data: Bytes) -> bytes:
-    found = hashlib.blake2b(key.encode() + b"\0", digest_size=DIGEST_BYTES)
+    found = hashlib.sha256(key.encode() + b"\0")
     found.update(data.data)
     return found.digest()

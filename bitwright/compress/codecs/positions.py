@@ -19,6 +19,7 @@ from bitwright.spaces import NOfM, Pattern
 Mask = NDArray[np.bool_]
 _PRUNED = -(1 << 30)
 _BYTES = torch.from_numpy(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)).long()  # (256, 8)
+_COUNTS = _BYTES.sum(1, dtype=torch.int32)  # (256,)
 
 
 def packed_positions(mask: Mask, pattern: Pattern) -> Bytes:
@@ -45,9 +46,10 @@ def kept_places(packed: Torch, pattern: Pattern, n_columns: int) -> Torch:
         codes = unpacked_codes(packed, pattern.code_bits, n_columns // pattern.of)
         before = torch.arange(n_columns, dtype=torch.int32, device=packed.device) // pattern.of * pattern.kept
         return ranks.index_select(0, codes.reshape(-1).int()).view(n_rows, n_columns).add_(before).add_(first).clamp_(min=0)
-    counts = _BYTES.sum(1, dtype=torch.int32).to(packed.device)[packed.int()]
+    index = packed.reshape(-1).int()
+    counts = _COUNTS.to(packed.device).index_select(0, index).view(packed.shape)
     before = counts.cumsum(1, dtype=torch.int32).sub_(counts).add_(first)
-    places = ranks.index_select(0, packed.reshape(-1).int()).add_(before.view(-1, 1)).clamp_(min=0)
+    places = ranks.index_select(0, index).add_(before.view(-1, 1)).clamp_(min=0)
     return places.view(n_rows, -1)[:, :n_columns]
 
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor as Torch
@@ -55,6 +56,20 @@ class WeightSwapper(Changes):
         self._cache: CacheRounding | None = None
         self._rerouting: Rerouting | None = None
 
+    @cached_property
+    def _n_weights(self) -> dict[str, int]:
+        return {tensor.name: tensor.n_weights for tensor in self._model.tensors}
+
+    @cached_property
+    def _tensors(self) -> dict[str, list[str]]:
+        """Tensors of each parameter all of whose weights are in tensors of the source, each in one."""
+        found, n_left = dict[str, list[str]](), {name: parameter.numel() for name, parameter in self._model.module.named_parameters()}
+        for tensor, pieces in self._model.pieces.items():
+            for piece in pieces:
+                found.setdefault(piece.parameter, []).append(tensor)
+                n_left[piece.parameter] -= piece.n_weights(self._model.module.get_parameter(piece.parameter))
+        return {name: tensors for name, tensors in found.items() if not n_left[name]}
+
     @property
     def originals(self) -> Mapping[str, Torch]:
         """The weights before anything was written."""
@@ -83,6 +98,15 @@ class WeightSwapper(Changes):
                 self._loaded[name] = given
         self._inputs.set_formats({name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)})
         self._drop({given.expert: given.replacement for given in weights.values() if isinstance(given, DroppedWeights)})
+
+    def replaced(self, weights: Weights, parameters: Collection[str]) -> set[str]:
+        """Return those of `parameters` whose tensors all have weights of their own format in `weights`."""
+        return {name for name in parameters if name in self._tensors and None not in [_packed(weights.get(tensor)) for tensor in self._tensors[name]]}
+
+    def n_differing(self, first: Weights, second: Weights, parameters: Collection[str]) -> int:
+        """Return how many weights of `parameters` are in tensors that the two give different weights."""
+        tensors = {tensor for name in parameters for tensor in self._tensors.get(name, ()) if first.get(tensor) != second.get(tensor)}
+        return sum(self._n_weights[tensor] for tensor in tensors)
 
     def forget(self, parameters: Collection[str]) -> None:
         """Note that these parameters were freed."""
@@ -128,8 +152,8 @@ class WeightSwapper(Changes):
 
     def _rows_of(self, given: Callable[[], Floats]) -> tuple[Callable[[int, int], Torch], int]:
         """Return the function from the first row and the row past the last to the weights between them, and how many rows to ask for at once."""
-        packed = given.weights if isinstance(given, RoundsInputs) else given
-        if self._kept is not None and isinstance(packed, PackedWeights):
+        packed = _packed(given)
+        if self._kept is not None and packed is not None:
             return lambda start, stop: torch.from_numpy(packed.rows(start, stop)), max(1, _CHUNK_BYTES // (4 * packed.tensor.shape[-1]))
         matrix = self._matrix(given)
         return lambda start, stop: matrix[start:stop], max(1, len(matrix))
@@ -161,3 +185,9 @@ class WeightSwapper(Changes):
             self._cache = self._stack.enter_context(cache_rounding(self._model))
         if self._cache is not None:
             self._cache.set_types(types)
+
+
+def _packed(given: Callable[[], Floats] | None) -> PackedWeights | None:
+    """Return weights that are expanded from packed ones alone; None for others."""
+    weights = given.weights if isinstance(given, RoundsInputs) else given
+    return weights if isinstance(weights, PackedWeights) else None

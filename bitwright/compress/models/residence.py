@@ -42,6 +42,14 @@ class Changes(ABC):
         """Give the tensors in these `parameters`, all where it is None, their `weights`, or the original ones where there are none."""
 
     @abstractmethod
+    def replaced(self, weights: Weights, parameters: Collection[str]) -> set[str]:
+        """Return those of `parameters` of which `weights` give every weight, without reading the original ones."""
+
+    @abstractmethod
+    def n_differing(self, first: Weights, second: Weights, parameters: Collection[str]) -> int:
+        """Return how many weights of `parameters` are written anew where the weights `first` are followed by `second`."""
+
+    @abstractmethod
     def forget(self, parameters: Collection[str]) -> None:
         """Note that these parameters were freed: when they are in memory again, they have the original weights."""
 

@@ -53,6 +53,11 @@ class ParameterSlice:
         """Return whether the rows are consecutive ones in the order of the module."""
         return isinstance(self.rows, range) and self.rows.step == 1
 
+    def n_weights(self, parameter: Torch) -> int:
+        """Return the number of weights in the slice; `parameter` may be on the meta device."""
+        shape = self.matrix(parameter).shape
+        return self.n_rows * (len(self.columns) if self.columns is not None else int(np.prod(shape[1:])))
+
     def matrix(self, parameter: Torch) -> Torch:
         """Return the matrix `(n_outputs, n_inputs)` that the slice is cut from, as a view: the parameter itself or one expert's matrix, or its
         transpose; a vector as it is.

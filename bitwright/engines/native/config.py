@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitwright.errors import ModelError
-from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, DroppedExpert, Format
+from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, DroppedExpert, Format, share_format
 
 METHOD = "bitwright"
 SCHEMA = 1
@@ -49,6 +49,7 @@ def _form(layer: str, name: str) -> Format:
         return DroppedExpert(replacement=int(replacement or -1))
     if name == PRUNE.name:
         return PRUNE
-    if name not in _FORMS:
+    made = _FORMS.get(name) or share_format(name)
+    if made is None:
         raise ModelError(f"Every layer must be in a format of schema {SCHEMA}; {layer} is in '{name}': correct config.json, or update bitwright.")
-    return _FORMS[name]
+    return made

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, Fused, Rule, Target, by_channels, by_expert, into_channels, into_experts
+from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, Fused, Rule, Target, by_channels, by_expert, into_channels, into_experts, share_format
 
 _EXPERTS = "_exps"
 #: A checkpoint of packed integers with each expert in a format of its own, which transformers loads once `bitwright.native` is imported.
@@ -22,6 +22,7 @@ NATIVE = Target(
     ),
     fused=(Fused("expert", by_expert, "the matrices of an expert are one decision", "a choice of Bitwright"),),
     cut=into_experts,
+    made=share_format,
 )
 #: The same with each matrix of an expert decided about alone, so that none can be dropped.
 NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=NATIVE_FORMATS, rules=(), fused=())

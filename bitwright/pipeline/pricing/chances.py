@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.compress import Distortion
 from bitwright.objectives import Tokens
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.pricing.price_table import quantized_distortion, subject_of
@@ -32,25 +33,29 @@ LEAST = 0.5  # of what the closest format makes of a price
 _SIZES = (1, 1.03, 1.1, 1.25, 1.5, 2, 3)  # times the size asked for
 
 
-def worth_trying(loaded: LoadedRun, everything: Space, least_bytes: int) -> Space:
-    """Return the space without the slow formats that have no chance in files of `least_bytes` or more; as it is where that is 0, where the run prices
-    by all rows or otherwise than by a gradient, or where the others alone reach no file of that size.
+def worth_trying(loaded: LoadedRun, everything: Space, least_bytes: int) -> tuple[Space, tuple[Space, Distortion] | None]:
+    """Return the space without the slow formats that have no chance in files of `least_bytes` or more, and the space that was quantized to know it,
+    with its errors. It is the space as it is, and None, where `least_bytes` is 0, where the run prices by all rows or otherwise than by a gradient,
+    or where the formats that are not slow reach no file of that size.
     """
     slow = everything.offered & np.array([form.is_slow for form in everything.formats])
     others = everything.narrowed(~slow | ~(everything.offered & ~slow).any(axis=1, keepdims=True))
     if not least_bytes or not (slow & ~others.offered).any() or loaded.settings.sensitivity not in SWEPT or priced_rows(loaded, everything) is None:
-        return everything
+        return everything, None
     if 8 * least_bytes < others.total_bits(others.smallest()):
-        return everything
-    key = f"pairs with a chance/{least_bytes}"
-    if not loaded.store.has_array(key):
-        loaded.store.put_array(key, with_a_chance(everything, others, _first_prices(loaded, others), least_bits=8 * least_bytes))
-    found = everything.narrowed(loaded.store.array(key).astype(np.bool_))
+        return everything, None
+    key, store = f"slow formats/{least_bytes}", loaded.store
+    errors = [f"{key}/{name}" for name in ("plain", "weighted")]
+    if not store.has_array(key):
+        distortion, prices = _first_prices(loaded, others)
+        for name, of_pairs in zip(errors, (distortion.plain, distortion.weighted), strict=True):
+            store.put_array(name, of_pairs)
+        worth = others.narrowed(distortion.worth_offering(others))
+        store.put_array(key, others.offered | with_a_chance(everything, worth, prices, least_bits=8 * least_bytes))  # last: where it is, all are
+    found = everything.narrowed(store.array(key).astype(np.bool_))
     n_left_out, n_slow = int(everything.offered.sum() - found.offered.sum()), int(slow.sum())
-    loaded.store.put_text(
-        _LEFT_OUT, f"{n_left_out:,} of {n_slow:,} pairs not tried: by a bound, only files below {least_bytes:,} bytes could use them"
-    )
-    return found
+    store.put_text(_LEFT_OUT, f"{n_left_out:,} of {n_slow:,} pairs not tried: by a bound, only files below {least_bytes:,} bytes could use them")
+    return found, (others, Distortion(*(store.array(name).astype(np.float64) for name in errors)))
 
 
 def with_a_chance(everything: Space, others: Space, prices: Table, *, least_bits: int) -> NDArray[np.bool_]:
@@ -82,12 +87,15 @@ def left_out_text(run: Run) -> dict[str, str]:
     return {_LEFT_OUT: run.store.text(_LEFT_OUT)} if run.store.has_text(_LEFT_OUT) else {}
 
 
-def _first_prices(loaded: LoadedRun, others: Space) -> Table:
-    """Return prices `(n_units, n_formats)` of a space from the first sequences of the calibration text, 0 where nothing is offered."""
-    subject = subject_of(loaded, stored(others))
-    tokens = Tokens(subject.tokens.ids[:_SEQUENCES], subject.tokens.text)
-    with timed(loaded.store, "bound", proxy_named("gradient").passes(others).tokens(tokens.n_tokens)):
-        quantized_distortion(loaded, others)  # on all cores, where a sweep quantizes what it needs on one
+def _first_prices(loaded: LoadedRun, others: Space) -> tuple[Distortion, Table]:
+    """Return the weight errors of a space's pairs, and prices `(n_units, n_formats)` from the first sequences of the calibration text of those worth
+    offering, 0 elsewhere.
+    """
+    with timed(loaded.store, "bound") as passed:
+        distortion = quantized_distortion(loaded, others)  # on all cores, where a sweep quantizes what it needs on one
+        subject = subject_of(loaded, stored(others.narrowed(distortion.worth_offering(others))))
+        tokens = Tokens(subject.tokens.ids[:_SEQUENCES], subject.tokens.text)
+        passed.n_tokens = proxy_named("gradient").passes(subject.space).tokens(tokens.n_tokens)
         products = gradient_products(replace(subject, tokens=tokens))
     prices: Table = products.squares().mean(axis=0) / (2 * products.n_tokens)
-    return prices
+    return distortion, prices

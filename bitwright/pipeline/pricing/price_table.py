@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Distortion, all_rows, is_corrected, sampled_distortion
+from bitwright.compress import Distortion, RowSample, all_rows, is_corrected, sampled_distortion
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Routing
 from bitwright.pipeline.calibration.long_text import long_text
@@ -36,7 +36,7 @@ from bitwright.predictors import (
 from bitwright.spaces import DROP, Space, has_cache
 
 Table = NDArray[np.float64]
-_DROPS, _CACHE = "what dropping costs", "what types of the cache cost"
+_PLAIN, _DROPS, _CACHE = "weight errors", "what dropping costs", "what types of the cache cost"
 _SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that exists anyway; "importance" for all others
 
 
@@ -48,20 +48,37 @@ def subject_of(loaded: LoadedRun, space: Space) -> Subject:
     return with_workers(subject, loaded.workers)
 
 
-def distortion_of(loaded: LoadedRun, everything: Space) -> Distortion:
-    """Return the weight errors, plain and weighted, of every pair in the space `everything`, by the rows that the run prices by."""
+def distortion_of(loaded: LoadedRun, everything: Space, quantized: tuple[Space, Distortion] | None = None) -> Distortion:
+    """Return the weight errors, plain and weighted, of every pair in the space `everything`, by the rows that the run prices by. Pairs of a space
+    that was `quantized` before have the errors found then.
+    """
     store = loaded.store
     if not store.has_array(PACKED):
         with timed(store, "quantize"):
-            measured = quantized_distortion(loaded, everything)
-        store.put_array("weight errors", measured.plain)
+            measured = quantized_distortion(loaded, everything) if quantized is None else _completed(loaded, everything, *quantized)
+        store.put_array(_PLAIN, measured.plain)
         store.put_array(PACKED, measured.weighted)  # last: where it is, both are
-    return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))
+    return Distortion(store.array(_PLAIN).astype(np.float64), store.array(PACKED).astype(np.float64))
 
 
 def quantized_distortion(loaded: LoadedRun, space: Space) -> Distortion:
     """Quantize every pair of a space, by the rows that the run prices by, and return the weight errors, plain and weighted."""
-    rows = priced_rows(loaded, space) or all_rows(loaded.levels)
+    return _by_rows(loaded, space, priced_rows(loaded, space) or all_rows(loaded.levels))
+
+
+def _completed(loaded: LoadedRun, everything: Space, quantized: Space, errors: Distortion) -> Distortion:
+    """Return the errors of all pairs: those known of a space that was quantized, and those of the other pairs, by the same rows."""
+    left = everything.offered & ~quantized.offered
+    units = np.flatnonzero(left.any(axis=1))
+    rest = replace(everything, units=tuple(everything.units[u] for u in units), size_bits=everything.size_bits[units], offered=left[units])
+    found = _by_rows(loaded, rest, priced_rows(loaded, everything) or all_rows(loaded.levels))
+    plain, weighted = errors.plain.copy(), errors.weighted.copy()
+    for known, new in ((plain, found.plain), (weighted, found.weighted)):
+        known[units] = np.where(left[units], new, known[units])
+    return Distortion(plain, weighted)
+
+
+def _by_rows(loaded: LoadedRun, space: Space, rows: RowSample) -> Distortion:
     if loaded.workers is None:
         return sampled_distortion(space, rows, progress=loaded.progress)
     return distortion_by_workers(space, rows, loaded.workers, progress=loaded.progress)

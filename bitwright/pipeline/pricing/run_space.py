@@ -27,6 +27,7 @@ from bitwright.spaces import (
     AnyCacheTypes,
     Choice,
     Space,
+    Target,
     Tensor,
     Unit,
     discover,
@@ -38,6 +39,7 @@ from bitwright.spaces import (
 )
 
 _UNIFORMS_MEASURED = 2
+_MUCH_WORSE = 3  # times the price of the largest: formats are as far apart as 0.8 bits at 6 dB a bit
 
 
 def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
@@ -51,8 +53,8 @@ def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
     store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
         store_extremes(loaded)
-        everything = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)
-        distortion = distortion_of(loaded, everything)
+        everything, quantized = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)
+        distortion = distortion_of(loaded, everything, quantized)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
         with_types = with_cache_units(loaded, space)
@@ -93,14 +95,14 @@ def uniforms(run: Run) -> dict[str, Choice]:
 
 def largest_uniforms(run: Run, fits: Callable[[Choice], bool]) -> dict[str, Choice]:
     """Return the two largest uniform allocations that `fits` accepts, by name, the largest first. One that another is not larger than and priced
-    below is left out: it would be measured only to lose.
+    below is left out, and so is a second one that is priced at more than three times the first: they would be measured only to lose.
     """
     size = run.space.total_bytes
     fitting = {name: choice for name, choice in uniforms(run).items() if fits(choice)}
     prices = {name: (size(choice), run.summed(choice)) for name, choice in fitting.items()}
     worth = [name for name, (n_bytes, price) in prices.items() if not any(n <= n_bytes and p < price for n, p in prices.values())]
     largest = sorted(worth, key=lambda name: (-prices[name][0], prices[name][1]))
-    return {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+    return {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED] if prices[name][1] <= _MUCH_WORSE * prices[largest[0]][1]}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:
@@ -165,7 +167,7 @@ def whole_space(loaded: LoadedRun) -> Space:
     A unit left without a format gets every possible format of the target. A unit with infinite or NaN weights is not part of the space and stays
     unquantized.
     """
-    target = target_named(loaded.settings.target)
+    target = _offering(loaded.settings)
     largest = extremes(loaded.model)
     unheld = {name for name, magnitude in largest.items() if not np.isfinite(magnitude)}
     named, full = menu_spaces(
@@ -186,7 +188,7 @@ def lower_bound_space(settings: Settings, source: Source, names: Container_[str]
     Raises:
         UserError: see `menu_spaces`, or no format of the menu fits a row of the model.
     """
-    target = target_named(settings.target)
+    target = _offering(settings)
     named, full = menu_spaces(settings, source, names, container=container, scratch=scratch)
     wanted = np.array([form.name in settings.formats for form in target.formats])
     if settings.formats and not named.offered[:, wanted].any():
@@ -216,7 +218,7 @@ def menu_spaces(
         UserError: a pattern of `skip` matches no matrix, or the target cannot leave it unquantized.
         ModelError: every matrix has weights that no format can hold.
     """
-    target = target_named(settings.target)
+    target = _offering(settings)
     matrices = tuple(unit for unit in discover(source.tensors) if all(tensor.name in names for tensor in unit.tensors))
     units = tuple(unit for unit in _decided(matrices, settings.skip) if not any(tensor.name in unheld for tensor in unit.tensors))
     if not units:
@@ -226,6 +228,11 @@ def menu_spaces(
     fixed, n_weights = container.fixed_bytes(source, decided, scratch), sum(tensor.n_weights for tensor in source.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (settings.formats, ()))
     return named, full
+
+
+def _offering(settings: Settings) -> Target:
+    """Return the target with the formats that the menu names beside those that it lists."""
+    return target_named(settings.target).with_made(settings.formats)
 
 
 def _largest(unit: Unit, largest: Mapping[str, float]) -> float:

@@ -5,12 +5,10 @@ happened on the way, the driver stores the same. A task that ends three workers 
 """
 
 import pickle
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -22,6 +20,7 @@ from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.workers.bench import Bench, Identity, open_bench
 from bitwright.pipeline.workers.cluster import Cluster
 from bitwright.pipeline.workers.ray_cluster import joined, require_ray, room_for
+from bitwright.pipeline.workers.scratch import worker_folder
 from bitwright.pipeline.workers.shared import Shared
 from bitwright.pipeline.workers.workers import Task, Workers
 from bitwright.progress import Advance, Progress, ignore
@@ -59,8 +58,8 @@ class BenchActor:
     def open(self) -> Identity | UserError:
         """Load the model, and return what must be the same in the driver."""
         try:
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bitwright-worker-"))
-            self._bench.append(self._stack.enter_context(open_bench(self._settings, Path(folder), device=self._device)))
+            folder = self._stack.enter_context(worker_folder())
+            self._bench.append(self._stack.enter_context(open_bench(self._settings, folder, device=self._device)))
         except UserError as error:
             return error
         return self._bench[0].identity

@@ -104,6 +104,13 @@ def test_moments_of_nothing_at_all() -> None:
     assert ((decoded - weights) ** 2).sum() / (weights**2).sum() < WORST["Q4_K"]
 
 
+def test_an_expert_that_no_token_reached_is_quantized_by_the_importance_of_the_others() -> None:
+    form, x, weights = GGML_BY_NAME["Q4_K"], inputs(256), normal(4, 256)
+    channels = (x**2).mean(axis=0)[None]
+    codec = GgmlErrorFeedback({TENSOR: np.stack([x.T @ x, np.zeros((256, 256), dtype=np.float32)])}).for_tensor(TENSOR, 1)
+    assert np.array_equal(codec.encode(weights, form, channels), GgmlCodec().encode(weights, form, channels))
+
+
 def test_each_expert_by_its_own_moments() -> None:
     form, x, weights = GGML_BY_NAME["Q4_0"], inputs(64), normal(8, 64)
     channels = (x**2).mean(axis=0)[None]

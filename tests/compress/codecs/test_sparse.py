@@ -126,7 +126,7 @@ def least_squares(row: Floats, x: Floats, mask: NDArray[np.bool_]) -> NDArray[np
 def test_every_row_keeps_its_share(block: int) -> None:
     weights, x = normal(6, 50), inputs(200, 50)
     for percent in (25, 50, 75):
-        found = gptq(x, block).for_tensor("t").pruned(weights, PrunedShare(percent), importance=np.ones(50, dtype=np.float32))
+        found = gptq(x, block).for_tensor("t").pruned(weights, PrunedShare(1000 * percent), importance=np.ones(50, dtype=np.float32))
         assert (found.mask.sum(axis=1) == 50 - 50 * percent // 100).all()
         assert np.array_equal(found.weights != 0, found.mask)
 

@@ -18,6 +18,8 @@ from bitwright.spaces import CacheTypes, Tensor, rotation
 from tests.compress import tiny_models as tiny
 from tests.measuring import random_tokens
 
+pytestmark = pytest.mark.slow
+
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "interleaved, 32": ("llama", {"head_dim": 32}),
     "interleaved, 64": ("llama", {"head_dim": 64}),

@@ -26,6 +26,8 @@ from tests.compress import tiny_models as tiny
 from tests.model_fixtures import saved
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 SMALL = TrialShape(2, width=256, feed_forward_width=512, n_heads=4, n_vocabulary=384)
 
 
@@ -142,7 +144,6 @@ def test_what_cannot_be_timed_is_refused(llama_96: Path) -> None:
     sentence(refused.value, "Q6_K, Q4_K")
 
 
-@pytest.mark.slow
 def test_a_machine_is_timed_on_each_number_of_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("bitwright.engines.llama_cpp.profiling.DEPTHS", (2, 1))
     monkeypatch.setattr("bitwright.engines.llama_cpp.profiling.TrialShape", lambda depth: TrialShape(depth, 256, 512, 4, 384))

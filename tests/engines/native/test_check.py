@@ -7,7 +7,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.engines.native.check import NativeCheck
-from tests.runs import small
+from tests.runs import BRIEF, small
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def fitted(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> bw.pipeline.Fitted:
     settings = small(tiny_mixtral, target="native", formats=("INT2_G32", "INT4_G32", "INT8_G32"), n_calibration=4, n_held_out=2)
-    return bw.fit(settings, bw.parse_budget("8bpw"), tmp_path_factory.mktemp("native") / "run")
+    return bw.fit(settings, bw.parse_budget("8bpw"), tmp_path_factory.mktemp("native") / "run", by=BRIEF)
 
 
 def test_what_was_built_keeps_every_promise(fitted: bw.pipeline.Fitted) -> None:
@@ -55,7 +55,7 @@ def test_each_broken_promise_is_a_sentence(fitted: bw.pipeline.Fitted) -> None:
 
 def test_the_matrices_of_an_expert_may_have_formats_of_their_own(tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = small(tiny_mixtral, target="native-matrices", formats=("INT2_G32", "INT4_G32", "INT8_G32"), n_calibration=4, n_held_out=2)
-    fitted = bw.fit(settings, bw.parse_budget("8bpw"), tmp_path / "run")
+    fitted = bw.fit(settings, bw.parse_budget("8bpw"), tmp_path / "run", by=BRIEF)
     experts: dict[str, set[str]] = {}
     for name, form in fitted.plan.formats.items():
         if ".experts." in name:

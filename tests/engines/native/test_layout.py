@@ -19,6 +19,8 @@ from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import NATIVE_FORMATS, BlockFormat, Format, Tensor, discover, expert_of
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 PACKED = tuple(form for form in NATIVE_FORMATS if not isinstance(form, BlockFormat))
 
 

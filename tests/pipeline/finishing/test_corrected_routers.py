@@ -16,7 +16,7 @@ from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.measuring import random_tokens
 from tests.model_fixtures import saved
-from tests.runs import small
+from tests.runs import BRIEF, small
 from tests.sentences import sentence
 
 
@@ -32,7 +32,7 @@ def deepseek(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_what_was_built_keeps_every_promise(target: str, formats: tuple[str, ...], deepseek: Path, tmp_path: Path) -> None:
     settings = small(deepseek, target=target, formats=formats, n_calibration=4, n_held_out=2)
-    fitted = bw.fit(settings, bw.parse_budget("14bpw"), tmp_path / "run")
+    fitted = bw.fit(settings, bw.parse_budget("14bpw"), tmp_path / "run", by=BRIEF)
     assert fitted.check.broken == ()
     own = {
         "model.layers.1.self_attn.kv_a_proj_with_mqa.weight",

@@ -32,6 +32,7 @@ def run(llama_96: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return bw.pipeline.search(settings, folder / "run", n_points=2, by=Search(method_named("auto"), evaluations=0))
 
 
+@pytest.mark.slow
 def test_healing_lowers_the_divergence_and_is_built_as_it_was_measured(run: Run, tmp_path: Path) -> None:
     before, _ = bw.plan(run, BUDGET)
     plan, summary = bw.plan(run, BUDGET, steps=(STEP,))

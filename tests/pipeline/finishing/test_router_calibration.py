@@ -29,6 +29,8 @@ from tests.measuring import random_tokens, weights_of
 from tests.model_fixtures import saved
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 TOKENS = random_tokens(10, 12)  # batches of 8 and of 2
 RIDGE = 4.0
 
@@ -58,10 +60,7 @@ def in_place(weights: Weights, routers: dict[str, np.ndarray]) -> Weights:
 
 @pytest.mark.parametrize(
     "which",
-    [
-        *("tiny_mixtral", "tiny_qwen3_moe", "olmoe", "qwen2-moe", "deepseek-v2", "deepseek-v3"),
-        pytest.param("trained_moe", marks=pytest.mark.slow),  # which is trained for seconds
-    ],
+    ["tiny_mixtral", "tiny_qwen3_moe", "olmoe", "qwen2-moe", "deepseek-v2", "deepseek-v3", "trained_moe"],
 )
 def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = saved(tmp_path / which, *tiny.FAMILIES[which][:2]) if which in tiny.FAMILIES else request.getfixturevalue(which)
@@ -84,7 +83,6 @@ def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(whic
             assert slope.abs().max() < 1e-3 * max(1.0, float((x[seen].T @ old.logits[seen, expert].double()).abs().max()))
 
 
-@pytest.mark.slow
 def test_routers_choose_more_like_the_original(trained_moe: Path, tmp_path: Path) -> None:
     model = model_as_held(load(str(trained_moe)), NATIVE)
     weights = planned(model, tmp_path)

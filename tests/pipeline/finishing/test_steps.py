@@ -125,9 +125,9 @@ def test_no_other_tool_is_told_of_steps(made: Plan) -> None:
     ],
 )
 def test_a_step_follows_any_rounding_into_any_container(
-    target: str, formats: tuple[str, ...], extra: dict[str, str], tiny_mixtral: Path, tmp_path: Path
+    target: str, formats: tuple[str, ...], extra: dict[str, str], one_block_mixtral: Path, tmp_path: Path
 ) -> None:
-    settings = small(tiny_mixtral, target=target, formats=formats, sensitivity="importance", steps=("router-calibration",), **extra)
+    settings = small(one_block_mixtral, target=target, formats=formats, sensitivity="importance", steps=("router-calibration",), **extra)
     fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=BY)
     assert fitted.check.broken == ()
     (step,) = fitted.plan.steps
@@ -142,8 +142,8 @@ def test_a_step_follows_any_rounding_into_any_container(
         assert all(np.array_equal(found[name], router) for name, router in routers.items())
     else:
         assert fitted.plan.rounding.shipped == "gptq (sequential)"
-        model = model_as_held(load(str(tiny_mixtral), view=engine_named(target).view), target_named(target))
-        built = engine_named(target).container(str(tiny_mixtral)).written(fitted.model)
+        model = model_as_held(load(str(one_block_mixtral), view=engine_named(target).view), target_named(target))
+        built = engine_named(target).container(str(one_block_mixtral)).written(fitted.model)
         with applied(model, written_weights(built, routers)):
             assert all(np.array_equal(model.module.get_parameter(model.pieces[name][0].parameter), router) for name, router in routers.items())
 

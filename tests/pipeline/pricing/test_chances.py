@@ -8,12 +8,15 @@ import pytest
 
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.pricing.chances import left_out_text, with_a_chance, worth_trying
+from bitwright.pipeline.pricing.price_table import distortion_of, quantized_distortion
 from bitwright.pipeline.pricing.run_space import price, whole_space
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import Space
 from tests.runs import small
 from tests.search.instances import language_model
+
+pytestmark = pytest.mark.slow
 
 MENU = ("Q8_0", "Q4_0", "Q2_K", "IQ2_XXS")
 
@@ -46,9 +49,9 @@ def test_a_run_tries_slow_formats_only_for_files_that_could_use_them(llama_256: 
     made = bench(llama_256, tmp_path)
     everything = whole_space(made)
     sizes = [everything.total_bytes(everything.uniform(form)) for form in everything.formats if form.name in ("Q8_0", "IQ2_XXS")]
-    assert worth_trying(made, everything, 0) is everything
-    assert worth_trying(made, everything, sizes[1]) is everything  # nothing else is as small
-    few = worth_trying(made, everything, int(0.98 * sizes[0]))
+    assert worth_trying(made, everything, 0) == (everything, None)
+    assert worth_trying(made, everything, sizes[1]) == (everything, None)  # nothing else is as small
+    few, _ = worth_trying(made, everything, int(0.98 * sizes[0]))
     assert (few.offered == without_slow(everything).offered).all()
     run = price(made, int(0.98 * sizes[0]))
     assert not [*(tmp_path / "levels").rglob("*.IQ2_XXS")]
@@ -56,8 +59,20 @@ def test_a_run_tries_slow_formats_only_for_files_that_could_use_them(llama_256: 
     assert not run.tried[:, [form.name for form in run.space.formats].index("IQ2_XXS")].any()
 
 
+def test_what_the_bound_quantized_has_the_errors_that_it_has_when_all_is_quantized_at_once(llama_256: Path, tmp_path: Path) -> None:
+    made = bench(llama_256, tmp_path)
+    everything = whole_space(made)
+    smallest = without_slow(everything).total_bytes(without_slow(everything).smallest())
+    space, quantized = worth_trying(made, everything, int(1.1 * smallest))
+    assert quantized is not None
+    assert (space.offered & ~quantized[0].offered).any()
+    at_once, completed = quantized_distortion(made, space), distortion_of(made, space, quantized)
+    for one, other in ((at_once.plain, completed.plain), (at_once.weighted, completed.weighted)):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_model_that_is_priced_by_all_rows_has_all_formats_tried(llama_256: Path, tmp_path: Path) -> None:
     made = bench(llama_256, tmp_path)
     whole = replace(made, settings=replace(made.settings, price_rows="all"))
     everything = whole_space(whole)
-    assert worth_trying(whole, everything, 10**9) is everything
+    assert worth_trying(whole, everything, 10**9) == (everything, None)

@@ -11,7 +11,7 @@ from bitwright.engines.llama_cpp.check import LlamaCppCheck
 from bitwright.pipeline.pricing.original_model import extremes_text
 from tests.compress import tiny_models as tiny
 from tests.compress.models.test_extremes import changed
-from tests.runs import small
+from tests.runs import BRIEF, small
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def fitted(llama_96: Path, tmp_path_factory: pytest.TempPathFactory) -> bw.pipel
     model, text = changed(llama_96, folder / "model", change), folder / "text.txt"
     text.write_text("".join(tiny.TEXT) * 20, encoding="utf-8")
     settings = small(model, calibration=str(text), formats=("Q8_0", "Q4_0"))
-    return bw.fit(settings, bw.parse_budget("13bpw"), folder / "run")
+    return bw.fit(settings, bw.parse_budget("13bpw"), folder / "run", by=BRIEF)
 
 
 def test_the_model_is_fitted_and_keeps_its_promises(fitted: bw.pipeline.Fitted) -> None:

@@ -21,6 +21,8 @@ from tests.model_fixtures import saved
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 _WINDOW = 16
 _WINDOWED: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": _WINDOW},

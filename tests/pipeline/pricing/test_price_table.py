@@ -14,6 +14,8 @@ from bitwright.progress import Silent
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 def bench(model: Path, folder: Path, **other: Any) -> LoadedRun:
     return set_up(small(model, **other), folder, device="cpu", progress=Silent())

@@ -12,6 +12,7 @@ from bitwright.errors import UserError
 from bitwright.pipeline.pricing.rule_prices import preflight, price_rules
 from bitwright.pipeline.verbs import Fitted
 from bitwright.spaces import read_plan
+from tests.runs import BRIEF
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ _EMBEDDING = "model.embed_tokens.weight"
 def dense(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fitted, Path]:
     out = tmp_path_factory.mktemp("dense")
     settings = bw.Settings(str(llama_gqa), "transformers", ("W2_ROW", "W4_ROW", "W8_ROW"), n_calibration=4, n_held_out=4, sequence_length=16)
-    return bw.fit(settings, bw.parse_budget("9bpw"), out), out
+    return bw.fit(settings, bw.parse_budget("9bpw"), out, by=BRIEF), out
 
 
 def test_a_plan_for_transformers_is_built_and_checked_there(dense: tuple[Fitted, Path]) -> None:
@@ -87,7 +88,7 @@ def test_an_engine_without_rules_has_no_prices(dense: tuple[Fitted, Path]) -> No
 def test_what_an_engine_does_to_inputs_is_measured(target: str, llama_gqa: Path, tmp_path: Path) -> None:
     menu = ("W8A8_ROW", "FP8_ROW", "FP8A8_ROW", "W4_ROW")
     settings = bw.Settings(str(llama_gqa), target, menu, n_calibration=4, n_held_out=4, sequence_length=16, sensitivity="importance")
-    found = bw.fit(settings, bw.parse_budget("13bpw"), tmp_path)
+    found = bw.fit(settings, bw.parse_budget("13bpw"), tmp_path, by=BRIEF)
     rounding = dict.fromkeys(found.plan.formats, "W8A8_ROW") | {_EMBEDDING: found.plan.formats[_EMBEDDING]}
     run = bw.open_run(tmp_path)
     space = run.everything
@@ -104,6 +105,6 @@ def test_what_an_engine_does_to_inputs_is_measured(target: str, llama_gqa: Path,
 @pytest.mark.parametrize("target", ["transformers", "vllm"])
 def test_a_mixture_is_built_and_checked(target: str, tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = bw.Settings(str(tiny_mixtral), target, ("W4_ROW", "W8_ROW"), n_calibration=4, n_held_out=4, sequence_length=16)
-    found = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path)
+    found = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path, by=BRIEF)
     assert not found.check.broken
     assert not preflight(found.plan, VLLM)

@@ -16,7 +16,7 @@ from bitwright.pipeline.workers.workers import Workers
 from bitwright.progress import Progress, Silent
 from tests.fits import Fit
 from tests.pipeline.workers.in_place import in_place
-from tests.runs import plan_without_paths, rows, small
+from tests.runs import BRIEF, plan_without_paths, rows, small
 
 pytestmark = pytest.mark.slow
 
@@ -66,9 +66,9 @@ def test_a_driver_that_ended_goes_on_with_other_workers(fit_of_folder: Fit, tmp_
     for n_workers, stage in ((2, "Measuring sensitivities by gradient"), (1, "Searching")):
         use(monkeypatch, n_workers, tmp_path / str(n_workers))
         with pytest.raises(KeyboardInterrupt):
-            bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out", progress=Ending(stage))
+            bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out", by=BRIEF, progress=Ending(stage))
     use(monkeypatch, 3, tmp_path / "3")
-    found = bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out")
+    found = bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out", by=BRIEF)
     assert stored(tmp_path / "out") == stored(fit_of_folder.folder)
     assert plan_without_paths(tmp_path / "out" / "plan.json") == plan_without_paths(fit_of_folder.folder / "plan.json")
     assert found.model.read_bytes() == fit_of_folder.fitted.model.read_bytes()

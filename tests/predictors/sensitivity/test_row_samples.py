@@ -22,6 +22,8 @@ from bitwright.spaces import Space, Tensor
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 MENU = ("Q8_0", "Q4_0")
 TOKENS = random_tokens(4, 8)
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search import Solution, solve, solve_in_buckets
 from bitwright.spaces import Space
 from bitwright.testing.solver_contract import StrategyContract
-from tests.search.instances import Table, budgets, instances, language_model, space_of
+from tests.search.instances import Table, budgets, instances, language_model, space_of, thorough
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ class TestBuckets(StrategyContract):
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_where_a_bucket_is_a_bit_the_best_choice_is_found(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -5,7 +5,7 @@ from math import fsum, inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,7 +15,7 @@ from bitwright.search.solvers.constrained import row_prices
 from bitwright.search.solvers.constraints import at_most, layer_budgets, window
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
 from bitwright.testing.solver_contract import ExactContract
-from tests.search.instances import Table, budgets, every_choice, instances, language_model, losses, space_of
+from tests.search.instances import Table, budgets, every_choice, instances, language_model, losses, space_of, thorough
 
 
 @pytest.mark.slow
@@ -36,8 +36,9 @@ def constrained(draw: st.DrawFn) -> tuple[Space, Table, tuple[Row, ...]]:
     return space, table, tuple(rows)
 
 
+@pytest.mark.slow
 @given(constrained(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=120)
+@thorough
 def test_rows_are_kept_at_the_least_loss(instance: tuple[Space, Table, tuple[Row, ...]], share: float) -> None:
     space, table, rows = instance
     budget_bits = budgets(space, share)
@@ -177,8 +178,9 @@ def test_an_equality_of_formats_is_a_unit_and_costs_what_the_row_would() -> None
         assert with_row.loss == solve(tied, table, budget_bits).loss
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0), st.floats(0.1, 1.0))
-@settings(deadline=None, max_examples=100)
+@thorough
 def test_priced_rows_leave_the_least_loss_where_it_was(instance: tuple[Space, Table], share: float, tight: float) -> None:
     """The price of a row makes a bound: no choice that keeps it loses less than the knapsack of the priced table, less the price of the limit."""
     space, table = instance

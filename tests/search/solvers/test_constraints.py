@@ -3,17 +3,17 @@
 from math import inf
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search import Row, at_least, bits_between
 from bitwright.search.solvers.constraints import at_most, layer_budgets, whole, window
 from bitwright.spaces import Space
-from tests.search.instances import Table, every_choice, instances, space_of
+from tests.search.instances import Table, every_choice, instances, space_of, thorough
 
 
 @given(instances(), st.integers(0, 5), st.data())
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_a_row_holds_for_what_it_describes(instance: tuple[Space, Table], n: int, data: st.DataObject) -> None:
     space = instance[0]
     units = np.array([data.draw(st.booleans()) for _ in space.units])

@@ -4,13 +4,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search.solvers import exchanges
 from bitwright.search.solvers.exchanges import exchanged
 from bitwright.spaces import Choice, Space
-from tests.search.instances import Table, budgets, channels, instances, losses, space_of
+from tests.search.instances import Table, budgets, channels, instances, losses, space_of, thorough
 from tests.search.solvers.test_relaxation import relaxed
 
 
@@ -19,7 +19,7 @@ def after(space: Space, table: Table, budget_bits: int) -> Choice:
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_never_worse_than_before_and_within_the_room(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     relaxation = relaxed(space, table, budgets(space, share))
@@ -31,7 +31,7 @@ def test_never_worse_than_before_and_within_the_room(instance: tuple[Space, Tabl
 
 
 @given(instances(max_units=6, max_formats=2), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=120)
+@thorough
 def test_no_one_or_two_moves_are_left_that_would_gain_a_thousandth_of_the_gap(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.search import Front, hull, hypervolume, nondominated, solve, spread
 from bitwright.spaces import Space
-from tests.search.instances import Table, every_choice, instances, language_model, losses
+from tests.search.instances import Table, every_choice, instances, language_model, losses, thorough
 
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12).map(lambda rows: np.array(rows, dtype=np.float64))
 
 
 @given(instances())
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_every_hull_point_is_the_best_of_its_size(instance: tuple[Space, Table]) -> None:
     space, table = instance
     front, choices = hull(space, table), every_choice(space)
@@ -27,7 +27,7 @@ def test_every_hull_point_is_the_best_of_its_size(instance: tuple[Space, Table])
 
 
 @given(instances())
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_no_choice_lies_below_the_hull(instance: tuple[Space, Table]) -> None:
     space, table = instance
     front, choices = hull(space, table), every_choice(space)

@@ -11,7 +11,7 @@ from bitwright.search import Solution, demote, hull, promote, solve, solve_lagra
 from bitwright.search.solvers import greedy
 from bitwright.spaces import Space
 from bitwright.testing.solver_contract import StrategyContract
-from tests.search.instances import Table, budgets, channels, instances, space_of
+from tests.search.instances import Table, budgets, channels, instances, space_of, thorough
 from tests.search.solvers.test_relaxation import relaxed
 
 
@@ -71,7 +71,7 @@ def heap_demoted(space: Space, table: Table, budget_bits: int) -> list[int]:
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=120)
+@thorough
 def test_the_sort_takes_what_a_heap_would_pop(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -102,7 +102,7 @@ def convex(draw: st.DrawFn) -> tuple[Space, Table]:
 
 
 @given(convex(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_on_convex_tables_greedy_is_the_lagrangian_and_within_a_step_of_the_best(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

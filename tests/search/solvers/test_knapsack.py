@@ -13,7 +13,7 @@ from bitwright.search import Solution, hull, solve, solve_lagrangian, solve_with
 from bitwright.search.solvers import knapsack
 from bitwright.spaces import Space
 from bitwright.testing.solver_contract import ExactContract
-from tests.search.instances import Table, budgets, channels, every_choice, instances, language_model, losses, space_of
+from tests.search.instances import Table, budgets, channels, every_choice, instances, language_model, losses, space_of, thorough
 
 
 class TestSolve(ExactContract):
@@ -43,7 +43,7 @@ def tied_instances(draw: st.DrawFn) -> tuple[Space, Table]:
 
 
 @given(tied_instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_of_equals_takes_fewest_bits_then_the_lexicographically_first(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -59,6 +59,7 @@ def test_a_tie_goes_to_the_first_unit_even_where_another_takes_its_turn_before()
     assert solve(space, np.array([[0.25, 0.0, 0.0], [0.25, 0.0, -1.0]]), 8).choice.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int) -> None:
     sizes = np.sort(np.random.default_rng(seed).integers(1, 10**6, (12, 4)), axis=1)
@@ -73,7 +74,7 @@ def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int) -
 
 
 @given(instances(max_units=6), st.floats(0.0, 1.0), st.integers(1, 3))
-@settings(deadline=None, max_examples=120)
+@thorough
 def test_a_thinned_search_still_brackets_the_best_loss(instance: tuple[Space, Table], share: float, n_states: int) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

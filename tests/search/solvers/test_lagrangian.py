@@ -1,13 +1,13 @@
 """The Lagrangian relaxation: the contract, its gap against the exact optimum, and many units."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search import Solution, hull, solve, solve_lagrangian, spread
 from bitwright.spaces import Space
 from bitwright.testing.solver_contract import StrategyContract
-from tests.search.instances import Table, budgets, channels, instances, language_model
+from tests.search.instances import Table, budgets, channels, instances, language_model, thorough
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ class TestLagrangian(StrategyContract):
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_no_worse_than_the_corner_of_the_hull_below_the_budget(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     front = hull(space, table)

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.errors import BudgetError, UserError
 from bitwright.search import inverse_importance, proportional_reduction
 from bitwright.search.solvers.proportional import proportional_allocation, softmax_shares
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
-from tests.search.instances import Table, budgets, instances
+from tests.search.instances import Table, budgets, instances, thorough
 
 
 def fine_grained(n_weights: list[int], n_formats: int = 16) -> Space:
@@ -22,7 +22,7 @@ def fine_grained(n_weights: list[int], n_formats: int = 16) -> Space:
 
 @pytest.mark.parametrize("share_out", [proportional_allocation, proportional_reduction])
 @given(instance=instances(), share=st.floats(0.0, 1.0), data=st.data())
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_the_budget_is_never_exceeded_with_offered_pairs(share_out, instance: tuple[Space, Table], share: float, data: st.DataObject) -> None:
     space, budget_bits = instance[0], budgets(instance[0], share)
     shares = np.array([data.draw(st.floats(0.0, 10.0)) for _ in space.units])
@@ -50,7 +50,7 @@ def test_bits_are_taken_in_proportion_down_to_the_smallest_format() -> None:
 
 
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=6), st.floats(1.0, 16.0), st.data())
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_at_most_one_step_of_a_unit_is_left_unspent_and_larger_shares_get_no_fewer_bits(n: list[int], average: float, data: st.DataObject) -> None:
     space = fine_grained(n)
     shares = np.array([data.draw(st.floats(0.1, 10.0)) for _ in n])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -10,7 +10,7 @@ from bitwright.errors import UserError
 from bitwright.search import Solution, solve, solve_quadratic
 from bitwright.spaces import Choices, Space
 from bitwright.testing.solver_contract import ExactContract
-from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of
+from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of, thorough
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def together(matrix: NDArray[np.float64], choices: Choices, index: int) -> NDArr
 
 
 @given(instances(), st.floats(0.0, 1.0), st.booleans(), st.data())
-@settings(deadline=None, max_examples=75)
+@thorough
 def test_the_best_choice_is_found_for_any_symmetric_matrix(
     instance: tuple[Space, Table], share: float, semidefinite: bool, data: st.DataObject
 ) -> None:

@@ -1,16 +1,16 @@
 """Pairs that good choices may have, against every choice of small spaces."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search import solve, within_reach
 from bitwright.spaces import Space
-from tests.search.instances import Table, budgets, every_choice, instances, language_model, losses
+from tests.search.instances import Table, budgets, every_choice, instances, language_model, losses, thorough
 
 
 @given(instances(), st.floats(0.0, 1.0), st.floats(0.0, 2.0))
-@settings(deadline=None, max_examples=60)
+@thorough
 def test_every_choice_that_is_good_enough_has_such_pairs_alone(instance: tuple[Space, Table], share: float, above: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search.solvers.instance import checked_table, extra_bits, room_bits
 from bitwright.search.solvers.relaxation import Relaxation, relax
 from bitwright.spaces import Space
-from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of
+from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of, thorough
 
 
 def relaxed(space: Space, table: Table, budget_bits: int) -> Relaxation:
@@ -16,7 +16,7 @@ def relaxed(space: Space, table: Table, budget_bits: int) -> Relaxation:
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_no_loss_is_further_from_the_best_than_its_gap(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     budget_bits = budgets(space, share)
@@ -28,7 +28,7 @@ def test_no_loss_is_further_from_the_best_than_its_gap(instance: tuple[Space, Ta
 
 
 @given(instances(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_rounded_down_it_fits_at_no_reduced_cost(instance: tuple[Space, Table], share: float) -> None:
     space, table = instance
     relaxation = relaxed(space, table, budgets(space, share))

@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.search import hull, hypervolume, nondominated, surface
 from bitwright.spaces import Space
-from tests.search.instances import Table, every_choice, instances, language_model, losses
+from tests.search.instances import Table, every_choice, instances, language_model, losses, thorough
 
 pytestmark = pytest.mark.slow
 
 
 @given(instances(), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=100)
+@thorough
 def test_no_choice_is_better_on_all_axes(instance: tuple[Space, Table], seed: int) -> None:
     space, table = instance
     cost = np.random.default_rng(seed).uniform(0, 1, table.shape)

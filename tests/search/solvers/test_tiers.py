@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -10,6 +10,7 @@ from bitwright.errors import BudgetError, UserError
 from bitwright.search import tiered_within, two_tiers
 from bitwright.search.solvers.tiers import tiered
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
+from tests.search.instances import thorough
 
 BITS = (8, 4, 2)
 FORMATS = tuple(BlockFormat(f"INT{b}", 32, 4 * b) for b in BITS)
@@ -43,7 +44,7 @@ def test_ratios_are_of_weights_and_the_middle_of_a_unit_decides() -> None:
 
 
 @given(ranked(), st.floats(0.0, 1.2))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_the_budget_is_kept_and_no_more_important_unit_is_coarser(instance: tuple[Space, NDArray[np.float64]], share: float) -> None:
     space, scores = instance
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))
@@ -56,7 +57,7 @@ def test_the_budget_is_kept_and_no_more_important_unit_is_coarser(instance: tupl
 
 
 @given(ranked(), st.floats(0.0, 1.0))
-@settings(deadline=None, max_examples=80)
+@thorough
 def test_two_tiers_lower_the_fewest_of_the_least_important(instance: tuple[Space, NDArray[np.float64]], share: float) -> None:
     space, scores = instance
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))

@@ -10,10 +10,11 @@ from bitwright.testing.strategy_contract import LARGE, SMALL, BudgetContract, an
 from tests.search.instances import every_choice
 from tests.search.learners import knowing, learning, ridge
 
+pytestmark = pytest.mark.slow
+
 FEW = LocalSearchOptions(n_mutants=30, patience=40)
 
 
-@pytest.mark.slow
 class TestLocalSearch(BudgetContract):
     n_to_best = 150
 

@@ -14,6 +14,8 @@ from bitwright.spaces import Choice, Space
 from bitwright.testing.strategy_contract import LARGE
 from tests.search.instances import budgets, every_choice, instances, space_of
 
+pytestmark = pytest.mark.slow
+
 
 @st.composite
 def places(draw: st.DrawFn) -> tuple[Space, int, Choice]:

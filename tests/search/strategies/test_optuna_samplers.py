@@ -13,8 +13,9 @@ from bitwright.spaces import Space
 from bitwright.testing.strategy_contract import LARGE, BudgetContract, FrontContract, choices_of, exactly, problem, searched
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 class TestNsga2(BudgetContract):
     n_to_best = 300
 
@@ -22,7 +23,6 @@ class TestNsga2(BudgetContract):
         return nsga2(problem, budget_bits, n=300, population=20)
 
 
-@pytest.mark.slow
 class TestNsga2Front(FrontContract):
     n_to_best = 200
     n_against_random = 400  # at 100 it is not yet better
@@ -31,7 +31,6 @@ class TestNsga2Front(FrontContract):
         return nsga2_front(problem, 10**12, n=500, population=20)
 
 
-@pytest.mark.slow
 class TestTpe(BudgetContract):
     n_to_best = 60
 

@@ -9,6 +9,8 @@ from bitwright.search.strategies import spdy
 from bitwright.testing.strategy_contract import LARGE, SMALL, WIDER, BudgetContract, answer, choices_of, exactly, problem, searched
 from tests.search.instances import every_choice
 
+pytestmark = pytest.mark.slow
+
 TABLES = {known.space.offered.shape: known.table for known in (SMALL, LARGE, WIDER)}
 
 

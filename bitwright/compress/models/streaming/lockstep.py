@@ -80,8 +80,15 @@ class Turns(Generic[Result]):
             self._stopped.release()
 
 
-def run_together(jobs: Sequence[Turns[Result]], *, enter: Callable[[Turns[Result]], None], served: Callable[[], None]) -> Iterator[Result]:
-    """Run the jobs station by station and yield their results in order. `enter` is called before each turn, `served` after each round of turns.
+def run_together(
+    jobs: Sequence[Turns[Result]],
+    *,
+    enter: Callable[[Turns[Result]], None],
+    ordered: Callable[[list[Turns[Result]], Station], list[Turns[Result]]],
+    served: Callable[[], None],
+) -> Iterator[Result]:
+    """Run the jobs station by station and yield their results in order. `enter` is called before each turn, `ordered` returns the order in which jobs
+    have their turns at a station, and `served` is called after each round of turns.
 
     Jobs that want the station that was served last have their turn first, then those that want what the first of all wants.
     """
@@ -93,7 +100,8 @@ def run_together(jobs: Sequence[Turns[Result]], *, enter: Callable[[Turns[Result
             job.let()
         while waiting := [job for job in jobs if not job.is_finished]:
             last = next((job.wanted for job in waiting if job.wanted is last), waiting[0].wanted)
-            for job in [job for job in waiting if job.wanted is last]:
+            there = [job for job in waiting if job.wanted is last]
+            for job in ordered(there, last) if last is not None else there:
                 enter(job)
                 job.let()
             served()

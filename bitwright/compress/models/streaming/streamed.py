@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor as Torch
 from torch import nn
@@ -51,6 +52,16 @@ class _Context:
     runs: list[Run] | None = None
     job: Turns[Any] | None = None
 
+    def replaced(self, parameters: Collection[str]) -> set[str]:
+        """Return those of `parameters` whose original weights the job does not need."""
+        return self.changes.replaced(self.weights, parameters) if self.changes is not None and self.weights is not None else set()
+
+    def n_differing(self, other: "_Context", parameters: Collection[str]) -> int:
+        """Return how many weights of `parameters` are written anew where another job follows."""
+        if self.changes is None or self.changes is not other.changes:
+            return 0
+        return self.changes.n_differing(self.weights or {}, other.weights or {}, parameters)
+
 
 class Streamed(Residence):
     """Weights of `stations` of a module that are read by `reader` as they are needed."""
@@ -62,6 +73,8 @@ class Streamed(Residence):
         self._stations, self.memory, self._reader, self._hidden = tuple(stations), memory, reader, hidden
         self.room_bytes = hidden.bound_bytes
         self._present: set[str] = set()
+        self._unread: set[str] = set()  # of those in memory: all jobs of the pass write other weights there
+        self._together: tuple[_Context, ...] = ()
         self._last: Station | None = None
         self._reading: threading.Thread | None = None
         self._failed: list[ModelError] = []
@@ -80,20 +93,29 @@ class Streamed(Residence):
         turns = [Turns(job.run) for job in jobs]
         begun = self._context
         contexts = {turn: _Context(begun.changes, begun.weights, None, turn) for turn in turns}
+        self._together = tuple(contexts.values())
         shown = _Shown(sum(job.n_tokens for job in jobs), advance)
 
         def enter(turn: Turns[Result]) -> None:
             self._context = contexts[turn]
+
+        def ordered(there: list[Turns[Result]], station: Station) -> list[Turns[Result]]:
+            """Let each job be followed by the one that writes the fewest weights anew."""
+            found, left = there[:1], there[1:]
+            while left:
+                of_last = contexts[found[-1]]
+                found.append(left.pop(int(np.argmin([of_last.n_differing(contexts[job], station.parameters) for job in left]))))
+            return found
 
         def served() -> None:
             is_backward = any(context.runs is not None for context in contexts.values())
             shown.step(len(self._stations) * (1 + is_backward))
 
         try:
-            yield from run_together(turns, enter=enter, served=served)
+            yield from run_together(turns, enter=enter, ordered=ordered, served=served)
             shown.finish()
         finally:
-            self._context = begun
+            self._context, self._together = begun, ()
             self._free_all()
 
     def differentiate(self, forward: Callable[[], Torch], slope: Callable[[Torch], Torch]) -> None:
@@ -192,11 +214,16 @@ class Streamed(Residence):
         self._join()
         following = self._following(station)
         self._release(self._present - station.parameters - following, following)
-        self._read(sorted(station.parameters - self._present))
-        self._last, names = station, sorted(following - self._present)
+        self._read(*self._needed(station.parameters - self._present))
+        self._last, names = station, following - self._present
         if names:
-            self._reading = threading.Thread(target=self._read_ahead, args=(names,), daemon=True)
+            self._reading = threading.Thread(target=self._read_ahead, args=self._needed(names), daemon=True)
             self._reading.start()
+
+    def _needed(self, names: Collection[str]) -> tuple[list[str], list[str]]:
+        """Return the parameters whose original weights a job of the pass needs, and the others."""
+        others = set.intersection(*(context.replaced(names) for context in self._together)) if self._together else set[str]()
+        return sorted(set(names) - others), sorted(others)
 
     def _following(self, station: Station) -> frozenset[str]:
         """Return the parameters of the station that a pass comes to after `station`: back from the last one where it is a backward pass too."""
@@ -210,21 +237,31 @@ class Streamed(Residence):
         changes, weights = self._context.changes, self._context.weights
         if self._standing is not None and self._standing is not changes:
             self._standing.write({}, station.parameters)
+        if needed := (self._unread & station.parameters) - self._context.replaced(self._unread & station.parameters):
+            self._read(sorted(needed), ())
+            if self._standing is not None:
+                self._standing.forget(needed)
         if changes is not None and weights is not None:
             changes.write(weights, station.parameters)
         self._standing = changes
 
-    def _read_ahead(self, names: Sequence[str]) -> None:
+    def _read_ahead(self, names: Sequence[str], others: Sequence[str]) -> None:
         try:
-            self._read(names)
+            self._read(names, others)
         except ModelError as error:
             self._failed.append(error)
 
-    def _read(self, names: Sequence[str]) -> None:
+    def _read(self, names: Sequence[str], others: Sequence[str]) -> None:
+        """Read the original weights of `names`, and have memory for those of `others`, which jobs write."""
         self._reader.require_unchanged()
+        for name in others:
+            self.memory.hold(name)
+            self._present.add(name)
+            self._unread.add(name)
         for name in names:
             self._reader.fill(name, self.memory.hold(name))
             self._present.add(name)
+            self._unread.discard(name)
         self._reader.require_unchanged()
 
     def _join(self) -> None:
@@ -239,6 +276,7 @@ class Streamed(Residence):
             self._standing.forget(names)
         self.memory.free(names, following)
         self._present -= set(names)
+        self._unread -= set(names)
         return_freed_memory()
 
     def _free_all(self) -> None:

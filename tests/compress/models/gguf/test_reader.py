@@ -65,6 +65,7 @@ def test_some_rows_are_those_of_the_whole(form: str, tmp_path: Path, llama_256: 
     np.testing.assert_array_equal(written.some_rows(tensor, 5, 23), written.read(tensor)[5:23])
 
 
+@pytest.mark.slow
 @given(tensors=made.tensors(), metadata=made.key_values(), data=st.data())
 @in_one_folder
 def test_the_size_is_counted_to_the_byte(tensors: tuple[Tensor, ...], metadata: tuple[KeyValue, ...], data: st.DataObject, tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import LINEAR_VIEW, Job, Model, Room, WeightSwapper, load, swapping
+from bitwright.compress import LINEAR_VIEW, Job, Model, PackedTensors, Room, WeightSwapper, integer_codec, load, swapping
+from bitwright.compress.in_place.packed_weights import PackedWeights
+from bitwright.compress.models.source import Floats
 from bitwright.compress.models.streaming.weight_reader import WeightReader
+from bitwright.engines import NATIVE
 from bitwright.errors import ModelError
 from bitwright.progress import ignore
 from tests.compress.models.streaming.streamed_models import IDS, in_memory, logits, resident, streamed
 from tests.sentences import sentence
+
+pytestmark = pytest.mark.slow
 
 FOLDERS = ("llama_tied", "llama_gqa", "tiny_qwen3_moe", "tiny_mixtral")
 
@@ -83,6 +88,72 @@ def test_jobs_with_other_weights_pass_each_block_together(llama_gqa: Path, tmp_p
     assert len({float(output.sum()) for output in expected}) == len(changed)
     for one, other in zip(together, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def packed(model: Model, folder: Path, names: Iterable[str], form: str) -> dict[str, PackedWeights]:
+    """The weights of tensors in a format of the native container."""
+    levels = PackedTensors(folder, model.source, integer_codec(), {})
+    return {tensor.name: PackedWeights(levels, tensor, NATIVE.format(form)) for tensor in model.tensors if tensor.name in names}
+
+
+@pytest.mark.parametrize("is_last_whole", [False, True])
+def test_original_weights_are_read_only_for_jobs_that_need_them(
+    is_last_whole: bool, llama_gqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three jobs: two choices one after the other, the first for all matrices of a block and the second for one of them, a choice for the others, and
+    one for a whole block.
+    """
+
+    def found(model: Model) -> list[torch.Tensor]:
+        blocks = [[t.name for t in model.tensors if f"layers.{i}." in t.name and len(t.shape) == 2] for i in (0, 1)]
+        both = [*blocks[0], *blocks[1]]
+        whole = [packed(model, tmp_path / "levels", both, form) for form in ("INT4_G32", "INT8_G32", "INT4_G32")]
+        part = packed(model, tmp_path / "levels", [blocks[0][0], blocks[1][-1]], "INT4_G32")
+        with swapping(model) as swapper:
+
+            def run(weights: list[dict[str, PackedWeights]]) -> torch.Tensor:
+                outputs = []
+                for each in weights:
+                    swapper.load(each)
+                    with torch.inference_mode():
+                        outputs.append(model.module(torch.from_numpy(IDS), use_cache=False).logits)
+                return torch.stack(outputs)
+
+            jobs = [[whole[0]], [whole[1]], [whole[2]] if is_last_whole else [whole[2], part]]
+            return [*model.each([Job(lambda each=each: run(each), IDS.size) for each in jobs], ignore)]
+
+    model, expected = streamed(llama_gqa, tmp_path), found(in_memory(llama_gqa))
+    read, fill = Counter[str](), WeightReader.fill
+
+    def counted(reader: WeightReader, name: str, parameter: torch.Tensor) -> None:
+        read[name] += 1
+        fill(reader, name, parameter)
+
+    monkeypatch.setattr(WeightReader, "fill", counted)
+    for one, other in zip(found(model), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert ("model.layers.0.mlp.up_proj.weight" not in read) == is_last_whole
+    assert "model.layers.0.input_layernorm.weight" in read
+
+
+def test_jobs_with_the_same_weights_of_a_block_follow_each_other(llama_gqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, expanded, rows = streamed(llama_gqa, tmp_path), Counter[str](), PackedWeights.rows
+
+    def counted(weights: PackedWeights, start: int, stop: int) -> Floats:
+        expanded[weights.tensor.name] += 1
+        return rows(weights, start, stop)
+
+    monkeypatch.setattr(PackedWeights, "rows", counted)
+    name = "model.layers.1.mlp.up_proj.weight"
+    with swapping(model) as swapper:
+
+        def run(form: str) -> None:
+            swapper.load(packed(model, tmp_path / "levels", [name], form))
+            with torch.inference_mode():
+                model.module(torch.from_numpy(IDS), use_cache=False)
+
+        list(model.each([Job(lambda form=form: run(form), IDS.size) for form in ("INT4_G32", "INT8_G32", "INT4_G32", "INT8_G32")], ignore))
+    assert expanded == {name: 2}
 
 
 def test_original_weights_come_back(llama_gqa: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 TOKENS, ALL, SOME = random_tokens(6, 8), np.arange(6), np.array([0, 2, 5])
 
 

@@ -14,6 +14,8 @@ from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 
 class TestGradientTable(TableContract):
     def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:

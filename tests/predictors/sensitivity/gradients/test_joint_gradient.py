@@ -17,6 +17,8 @@ from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 tables = arrays(np.float64, (3, 4), elements=st.floats(1e-6, 1e6))
 
 

@@ -13,6 +13,8 @@ from bitwright.predictors.sensitivity.gradients.losses import compute_reference
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 TOKENS = random_tokens(3, 8)
 
 

@@ -16,6 +16,8 @@ from bitwright.testing.proxy_contract import SignedTableContract
 from tests.measuring import uniform
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 
 class TestShapleyTable(SignedTableContract):
     def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:

@@ -13,6 +13,8 @@ from bitwright.errors import ModelError
 from tests.compress.models.checkpoints.quantized.folders import Coded, assert_stands_for, change_tensors, opened, quantized
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 BLOCK, OUTER_BLOCK, OFFSET = 64, 256, 0.125
 LAYER = "model.layers.1.mlp.up_proj"
 FOUR, EIGHT = {"quant_method": "bitsandbytes", "load_in_4bit": True}, {"load_in_8bit": True}
