@@ -53,7 +53,7 @@ def without(model: Model, gone: tuple[int, ...]) -> Model:
 
 
 def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: Path, tmp_path: Path) -> None:
-    """What is written is the same for transformers and vLLM, which has one of the families here."""
+    """Checkpoints are the same for transformers and vLLM, which has one of the families here."""
     engine = ENGINES["vllm" if folder.name == _IN_VLLM else "transformers"]
     original, container = load(str(folder), view=engine.view), engine.container(str(folder)).keeping(_KEPT)
     source = engine.narrowed(original.source, _KEPT)
