@@ -7,7 +7,7 @@ from typing import ClassVar
 from bitwright.compress import LINEAR_VIEW, Codec, Floats, Source, View, packed_codec, rounding_named
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
-from bitwright.engines.checkpoint_container import CheckpointContainer
+from bitwright.engines.checkpoint_container import CheckpointContainer, Reload
 from bitwright.engines.compressed_tensors.check import check_in_transformers, check_in_vllm
 from bitwright.engines.compressed_tensors.layout import CompressedTensors
 from bitwright.engines.compressed_tensors.reload import reload_in_transformers, require_package, unpack_layer_by_layer
@@ -20,14 +20,15 @@ from bitwright.spaces import Structure, StructureKind
 
 
 @dataclass(frozen=True)
-class TransformersEngine(Engine):
-    """Plain `from_pretrained` of transformers, with the package compressed-tensors."""
+class CompressedTensorsEngine(Engine):
+    """Engine that loads checkpoints of the package compressed-tensors."""
 
     view: ClassVar[View] = LINEAR_VIEW
+    reload: ClassVar[Reload]
 
     def container(self, model: str) -> CheckpointContainer:
-        """Return the container of compressed-tensors, which transformers reloads whole."""
-        return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), reload_in_transformers)
+        """Return the container of compressed-tensors, reloaded as the engine does."""
+        return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), type(self).reload)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """Return the codec of packed formats with the rounding `name`."""
@@ -40,10 +41,6 @@ class TransformersEngine(Engine):
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
         """Return the tensors of the blocks that are kept."""
         return ShortenedSource(source, structure)
-
-    def check(self, request: CheckRequest) -> Check:
-        """Load the checkpoint with `from_pretrained` and compare it with its plan."""
-        return check_in_transformers(self.container(request.plan.model.source), request)
 
     def require_writable(self) -> None:
         """Raise `LibraryError` if the package compressed-tensors is missing."""
@@ -51,34 +48,25 @@ class TransformersEngine(Engine):
 
 
 @dataclass(frozen=True)
-class VllmEngine(Engine):
-    """vLLM, in an environment of its own, which `--engine-python` names."""
+class TransformersEngine(CompressedTensorsEngine):
+    """Plain `from_pretrained` of transformers, which reloads a checkpoint whole."""
 
-    view: ClassVar[View] = LINEAR_VIEW
+    reload: ClassVar[Reload] = staticmethod(reload_in_transformers)
 
-    def container(self, model: str) -> CheckpointContainer:
-        """Return the container of compressed-tensors, reloaded layer by layer."""
-        return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), unpack_layer_by_layer)
+    def check(self, request: CheckRequest) -> Check:
+        """Load the checkpoint with `from_pretrained` and compare it with its plan."""
+        return check_in_transformers(self.container(request.plan.model.source), request)
 
-    def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """Return the codec of packed formats with the rounding `name`."""
-        return packed_codec(rounding_named(name, moments))
 
-    def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
-        """Raise `UserError` if other than whole blocks are to be taken away, or the model of `source` cannot be written without some."""
-        require_shortenable(self.target, self.container(source.name).home, source, kinds)
+@dataclass(frozen=True)
+class VllmEngine(CompressedTensorsEngine):
+    """vLLM, in an environment of its own, which `--engine-python` names; a checkpoint is reloaded layer by layer."""
 
-    def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
-        """Return the tensors of the blocks that are kept."""
-        return ShortenedSource(source, structure)
+    reload: ClassVar[Reload] = staticmethod(unpack_layer_by_layer)
 
     def check(self, request: CheckRequest) -> Check:
         """Load the checkpoint in vLLM, where a Python has it, and compare it with its plan."""
         return check_in_vllm(self.container(request.plan.model.source), request, python=python_of_vllm(request.engine_python))
-
-    def require_writable(self) -> None:
-        """Raise `LibraryError` if the package compressed-tensors is missing."""
-        require_package()
 
     def require_python(self, engine_python: str) -> None:
         """Raise if `engine_python` does not exist; empty means this Python, if it has vLLM."""
