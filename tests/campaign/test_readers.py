@@ -56,6 +56,7 @@ SHORT, SEED = int(os.environ.get("BITWRIGHT_CAMPAIGN", "0")), int(os.environ.get
 SECONDS, BYTES = 5.0, 2**30
 UP, DOWN = "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"
 MODULES = {UP: Module("model.layers.0.mlp.up_proj", (64, 64), "ffn_up"), DOWN: Module("model.layers.0.mlp.down_proj", (64, 64), "ffn_down")}
+QUERY = {"blk.0.attn_q.weight": Module("model.layers.0.self_attn.q_proj", (64, 64), "attn_q")}
 FORMATS = offered_by(PACKED_FORMATS)
 BINARY = (mutate.bytes_of, mutate.head_of, mutate.counts_of, mutate.counts_of)
 WORDS = (mutate.bytes_of, mutate.words_of)
@@ -247,6 +248,7 @@ def test_fleets(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects(name: str, tmp_path: Path) -> None:
     dialect, path = DIALECTS[name], tmp_path / f"{name}.plan"
+    modules = MODULES | QUERY if name.startswith("evopress-") else MODULES  # whose levels are counted by the width of its rows
     form = "Q4_K" if dialect.same_codes else "W4_G64_ZP" if name == "mlx" else "W4_G64"
 
     def read() -> None:
@@ -254,15 +256,19 @@ def test_dialects(name: str, tmp_path: Path) -> None:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:  # `import_plan` refuses it before any dialect
             raise PlanError("A plan must be UTF-8.") from error
-        formats = dialect.read(text, MODULES, FORMATS)
-        assert set(formats) <= set(MODULES)
+        formats = dialect.read(text, modules, FORMATS)
+        assert set(formats) <= set(modules)
         try:
-            again = dialect.write(formats, MODULES)
+            again = dialect.write(formats, modules)
         except PlanError:
             return  # what the tool could be told but would not be given by us
-        assert dialect.read(again, MODULES, FORMATS) == formats
+        assert dialect.read(again, modules, FORMATS) == formats
 
-    assert campaign(path, dialect.write({UP: form}, MODULES).encode(), read, WORDS if dialect.same_codes else JSON).refused
+    if name.startswith("evopress-"):
+        text = "".join(f"{module.name}: {level}\n" for module, level in zip(modules.values(), (1, -1, 0), strict=True))
+    else:
+        text = dialect.write({UP: form}, modules)
+    assert campaign(path, text.encode(), read, WORDS if dialect.same_codes else JSON).refused
 
 
 def plan_text() -> bytes:

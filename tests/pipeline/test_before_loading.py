@@ -75,8 +75,8 @@ CASES: dict[str, Case] = {
     ),
     "a mask of a share that there is not": (
         UserError,
-        lambda m, o: fit(small(m, target="native", formats=("INT4_S33",)), o),
-        ("native has no format 'INT4_S33'",),
+        lambda m, o: fit(small(m, target="native", formats=("INT4_S100",)), o),
+        ("native has no format 'INT4_S100'",),
     ),
     "a mask on a format that has none": (
         UserError,

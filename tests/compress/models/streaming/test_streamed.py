@@ -90,9 +90,12 @@ def test_jobs_with_other_weights_pass_each_block_together(llama_gqa: Path, tmp_p
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def packed(model: Model, folder: Path, names: Iterable[str], form: str) -> dict[str, PackedWeights]:
+def levels_in(folder: Path, model: Model) -> PackedTensors:
+    return PackedTensors(folder / "levels", model.source, integer_codec(), {})
+
+
+def packed(model: Model, levels: PackedTensors, names: Iterable[str], form: str) -> dict[str, PackedWeights]:
     """The weights of tensors in a format of the native container."""
-    levels = PackedTensors(folder, model.source, integer_codec(), {})
     return {tensor.name: PackedWeights(levels, tensor, NATIVE.format(form)) for tensor in model.tensors if tensor.name in names}
 
 
@@ -106,9 +109,9 @@ def test_original_weights_are_read_only_for_jobs_that_need_them(
 
     def found(model: Model) -> list[torch.Tensor]:
         blocks = [[t.name for t in model.tensors if f"layers.{i}." in t.name and len(t.shape) == 2] for i in (0, 1)]
-        both = [*blocks[0], *blocks[1]]
-        whole = [packed(model, tmp_path / "levels", both, form) for form in ("INT4_G32", "INT8_G32", "INT4_G32")]
-        part = packed(model, tmp_path / "levels", [blocks[0][0], blocks[1][-1]], "INT4_G32")
+        both, levels = [*blocks[0], *blocks[1]], levels_in(tmp_path, model)
+        whole = [packed(model, levels, both, form) for form in ("INT4_G32", "INT8_G32", "INT4_G32")]
+        part = packed(model, levels, [blocks[0][0], blocks[1][-1]], "INT4_G32")
         with swapping(model) as swapper:
 
             def run(weights: list[dict[str, PackedWeights]]) -> torch.Tensor:
@@ -144,11 +147,11 @@ def test_jobs_with_the_same_weights_of_a_block_follow_each_other(llama_gqa: Path
         return rows(weights, start, stop)
 
     monkeypatch.setattr(PackedWeights, "rows", counted)
-    name = "model.layers.1.mlp.up_proj.weight"
+    name, levels = "model.layers.1.mlp.up_proj.weight", levels_in(tmp_path, model)
     with swapping(model) as swapper:
 
         def run(form: str) -> None:
-            swapper.load(packed(model, tmp_path / "levels", [name], form))
+            swapper.load(packed(model, levels, [name], form))
             with torch.inference_mode():
                 model.module(torch.from_numpy(IDS), use_cache=False)
 
