@@ -11,7 +11,7 @@ import struct
 import time
 import tomllib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,8 +235,8 @@ def test_devices(tmp_path: Path) -> None:
 
 def test_fleets(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
-    fleet = b"[[device]]\n" + profile().replace(b"[source]", b"[device.source]").replace(b"[[decode]]", b"[[device.decode]]").replace(
-        b"[decode.", b"[device.decode."
+    fleet = b"[[device]]\n" + profile().replace(b"[source]", b"[device.source]").replace(b"[[decode", b"[[device.decode").replace(
+        b"[decode", b"[device.decode"
     )
 
     def read() -> None:
@@ -258,16 +258,10 @@ def test_dialects(name: str, tmp_path: Path) -> None:
             raise PlanError("A plan must be UTF-8.") from error
         formats = dialect.read(text, modules, FORMATS)
         assert set(formats) <= set(modules)
-        try:
-            again = dialect.write(formats, modules)
-        except PlanError:
-            return  # what the tool could be told but would not be given by us
-        assert dialect.read(again, modules, FORMATS) == formats
+        with suppress(PlanError):  # of what the tool could be told but would not be given by us
+            assert dialect.read(dialect.write(formats, modules), modules, FORMATS) == formats
 
-    if name.startswith("evopress-"):
-        text = "".join(f"{module.name}: {level}\n" for module, level in zip(modules.values(), (1, -1, 0), strict=True))
-    else:
-        text = dialect.write({UP: form}, modules)
+    text = "".join(f"{module.name}: 0\n" for module in modules.values()) if QUERY.keys() <= modules.keys() else dialect.write({UP: form}, modules)
     assert campaign(path, text.encode(), read, WORDS if dialect.same_codes else JSON).refused
 
 
