@@ -15,7 +15,7 @@
 #   ROUNDS=24             how often it kills each command, fills its disk and flips a bit of what it keeps
 #   SEED=1                where its random numbers begin
 #   OUT=demo/             where the demo writes
-#   JOBS=2                processes that share the tests, each about 1 GB; 0 for none but pytest's own
+#   JOBS=3                processes that share the tests, about 1 GB each; one more than two cores, as tests wait for others. 0: only pytest's own
 #   TESTS=                what pytest is asked for besides, e.g. TESTS='tests/search -k knapsack'
 
 PYTHON = python3
@@ -23,7 +23,7 @@ VENV = .venv
 TORCH = torch
 BUDGET = 90MB
 OUT = demo/
-JOBS = 2
+JOBS = 3
 TESTS =
 MUTANTS = 5000
 ROUNDS = 24
