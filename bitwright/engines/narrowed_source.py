@@ -4,7 +4,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import chain
 
-from bitwright.compress import Bytes, Source, Weights, last_matrices
+import numpy as np
+
+from bitwright.compress import Bytes, Floats, Source, Weights, last_matrices, matrix_shape
 from bitwright.errors import UserError
 from bitwright.spaces import Tensor
 
@@ -31,6 +33,11 @@ class NarrowedSource(Source):
         Raises:
             UserError: it is none.
         """
+
+
+def nothing(tensor: Tensor) -> Floats:
+    """Return zeros for a matrix of which nothing is kept, float32 `(n_rows, n_columns)`."""
+    return np.zeros(matrix_shape(tensor), dtype=np.float32)
 
 
 def require_unbiased(source: Source) -> None:

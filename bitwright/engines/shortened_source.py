@@ -5,10 +5,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
-import numpy as np
-
-from bitwright.compress import Bytes, CheckpointFiles, Floats, Source, Weights, last_matrices, matrix_shape, renumbered, whole_structure
-from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
+from bitwright.compress import Bytes, CheckpointFiles, Floats, Source, Weights, last_matrices, renumbered, whole_structure
+from bitwright.engines.narrowed_source import NarrowedSource, nothing, require_unbiased
 from bitwright.errors import UserError
 from bitwright.spaces import Structure, StructureKind, Target, Tensor, block_of, discover, joined
 
@@ -65,7 +63,7 @@ class ShortenedSource(NarrowedSource):
     def widened_weights(self, weights: Weights) -> Weights:
         """Return `weights` by the names of the whole model, and zeros for the last matrices of what is gone."""
         kept = {tensor.name for tensor in self._of.values()}
-        gone = {tensor.name: partial(_nothing, tensor) for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in kept}
+        gone = {tensor.name: partial(nothing, tensor) for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in kept}
         return {**{self._of[name].name: given for name, given in weights.items()}, **gone}
 
     def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
@@ -95,7 +93,3 @@ def require_shortenable(target: Target, files: CheckpointFiles, source: Source, 
             "leave --structure out, or choose --target vllm or llama.cpp."
         )
     files.without(range(1, whole.n_layers))
-
-
-def _nothing(tensor: Tensor) -> Floats:
-    return np.zeros(matrix_shape(tensor), dtype=np.float32)

@@ -1,7 +1,6 @@
 """File of one packed tensor: its bytes followed by a digest, so that truncation, corruption and swapped files are detected.
 
-The digest is SHA-256 over the name of the tensor and its format and the bytes. Each file is verified once per process, and again if it
-was rewritten.
+The digest is SHA-256 over the name of the tensor and its format and the bytes. Each file is verified once per process, and again if it was rewritten.
 """
 
 import hashlib

@@ -19,8 +19,8 @@ import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, last_matrices, matrix_shape, whole_structure
-from bitwright.engines.narrowed_source import NarrowedSource, require_unbiased
+from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, last_matrices, whole_structure
+from bitwright.engines.narrowed_source import NarrowedSource, nothing, require_unbiased
 from bitwright.errors import UserError
 from bitwright.spaces import GGML_BY_NAME, Structure, StructureKind, Tensor
 
@@ -131,7 +131,7 @@ class StructuredSource(NarrowedSource):
         matrices = [(tensor, self._cuts[tensor.name]) for tensor in file.tensors if len(tensor.shape) > 1]
         found: Weights = {cut.whole.name: partial(_widened, file, tensor, cut) for tensor, cut in matrices}
         last = [tensor for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in found]
-        return {**found, **{tensor.name: partial(_nothing, tensor) for tensor in last}}
+        return {**found, **{tensor.name: partial(nothing, tensor) for tensor in last}}
 
     def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
         """Raise if what is kept of a row is no whole number of blocks of its format in `formats`."""
@@ -168,10 +168,6 @@ class StructuredSource(NarrowedSource):
         for key, size in ((_ROPE, shape.key_head), (_KEY_LENGTH, shape.key_head), (_VALUE_LENGTH, shape.value_head)):
             if not self.is_uniform and key not in said:  # else it would be taken from the first block's number of heads
                 yield KeyValue(f"{self.architecture}.{key}", size, GGUFValueType.UINT32, GGUFValueType.UINT32)
-
-
-def _nothing(tensor: Tensor) -> Floats:
-    return np.zeros(matrix_shape(tensor), dtype=np.float32)
 
 
 def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:

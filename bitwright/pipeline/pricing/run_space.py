@@ -39,7 +39,7 @@ from bitwright.spaces import (
 )
 
 _UNIFORMS_MEASURED = 2
-_MUCH_WORSE = 3  # times the price of the largest: formats are as far apart as 0.8 bits at 6 dB a bit
+_MUCH_WORSE = 3  # times the price of the largest, which 0.8 bits fewer make at 6 dB a bit
 
 
 def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
