@@ -19,7 +19,7 @@ from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.codecs.row_sample import DrawnRows, RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, chosen_weights, dropped, planned_weights, rounded_as
-from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
+from bitwright.compress.in_place.dropping import DroppedWeights, NarrowedRouter, Rerouting, rerouted, without
 from bitwright.compress.in_place.narrowing import NarrowedWeights, narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
@@ -82,7 +82,7 @@ from bitwright.compress.models.ordered_source import (
 )
 from bitwright.compress.models.refitted_source import RefittedSource
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
-from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
+from bitwright.compress.models.routers import has_corrections, is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.streaming.room import Room
@@ -155,6 +155,7 @@ __all__ = [
     "ModuleSource",
     "ModuleView",
     "NamedRounding",
+    "NarrowedRouter",
     "NarrowedWeights",
     "OrderedSource",
     "Outline",
@@ -206,6 +207,7 @@ __all__ = [
     "fingerprint",
     "float_bytes",
     "grid_values",
+    "has_corrections",
     "header",
     "holds",
     "in_module_order",
