@@ -82,7 +82,7 @@ from bitwright.compress.models.ordered_source import (
 )
 from bitwright.compress.models.refitted_source import RefittedSource
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
-from bitwright.compress.models.routers import has_corrections, is_corrected, router_parameters, router_tensors
+from bitwright.compress.models.routers import has_corrections, is_corrected, is_of_experts, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.streaming.room import Room
@@ -215,6 +215,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "is_of_experts",
     "is_trainable",
     "junctions",
     "kept_energies",

@@ -25,7 +25,6 @@ from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.memory import Anatomy, MemoryUse, Serving
 from bitwright.engines.moved_channels import moved_source
-from bitwright.engines.narrowed_source import is_of_experts
 from bitwright.engines.native.engine import NativeEngine, plain
 from bitwright.engines.native.quantizer import NativeConfig, NativeQuantizer
 from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS
@@ -63,7 +62,6 @@ __all__ = [
     "digest_row",
     "engine_named",
     "engine_names",
-    "is_of_experts",
     "memory_model_named",
     "model_as_held",
     "moved_source",

@@ -56,7 +56,8 @@ Reload = Callable[[Path, CheckpointSource], None]
 class CheckpointContainer(Container):
     """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
 
-    Its tensors are those that `view` has of the model, but those of the blocks `gone`; the other blocks are numbered anew.
+    Its tensors are those that `view` has of the model, but those of the blocks `gone`; the other blocks are numbered anew. Of the routed experts of
+    each block those in `experts` are kept, all where it is empty.
     """
 
     model: str
@@ -66,15 +67,16 @@ class CheckpointContainer(Container):
     view: ModuleView = LINEAR_VIEW
     shard_bytes: int = SHARD_BYTES
     gone: tuple[int, ...] = ()
+    experts: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def home(self) -> CheckpointFiles:
         """Configuration, tokenizer and other files of the checkpoint besides its weights."""
-        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut).without(self.gone)
+        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut).with_experts(self.experts).without(self.gone)
 
     def keeping(self, structure: Structure) -> "CheckpointContainer":
-        """Return the container of the blocks of a structure that are kept."""
-        return replace(self, gone=structure.gone)
+        """Return the container of the blocks and experts of a structure that are kept."""
+        return replace(self, gone=structure.gone, experts=structure.experts)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """Count the bytes of headers, tokenizer, configuration and every tensor whose name is not in `decided`."""

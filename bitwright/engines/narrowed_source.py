@@ -6,9 +6,9 @@ from itertools import chain
 
 import numpy as np
 
-from bitwright.compress import ROUTER, Bytes, Floats, Source, Weights, has_corrections, last_matrices, matrix_shape, whole_structure
+from bitwright.compress import Bytes, Floats, Source, Weights, has_corrections, is_of_experts, last_matrices, matrix_shape, whole_structure
 from bitwright.errors import UserError
-from bitwright.spaces import Structure, StructureKind, Tensor, role_of
+from bitwright.spaces import Structure, StructureKind, Tensor
 
 
 class NarrowedSource(Source):
@@ -33,15 +33,6 @@ class NarrowedSource(Source):
         Raises:
             UserError: it is none.
         """
-
-
-#: roles of what has a row or a matrix for each routed expert: the router, and stacks, of which gate and up may be one
-_OF_EXPERTS = (ROUTER, "ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps", "ffn_down_exps")
-
-
-def is_of_experts(tensor: Tensor) -> bool:
-    """Return whether the first dimension of a tensor counts the routed experts of its block."""
-    return role_of(tensor) in _OF_EXPERTS
 
 
 def nothing(tensor: Tensor) -> Floats:

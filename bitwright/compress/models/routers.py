@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from bitwright.compress.models.model import Model
-from bitwright.compress.models.modules.structure import ROUTER
+from bitwright.compress.models.modules.structure import ROUTER, STACKED
 from bitwright.spaces import Tensor, expert_of, role_of
 
 _CORRECTED = re.compile(r"blk\.\d+\.exp_probs_b\.bias|.*e_score_correction_bias")
@@ -25,6 +25,11 @@ def is_corrected(model: Model) -> bool:
     16), and not by a softmax.
     """
     return has_corrections(model.tensors)
+
+
+def is_of_experts(tensor: Tensor) -> bool:
+    """Return whether the first dimension of a tensor counts the routed experts of its block: of the router, and of stacks."""
+    return role_of(tensor) == ROUTER or (len(tensor.shape) > 2 and role_of(tensor).endswith(STACKED))
 
 
 def has_corrections(tensors: Iterable[Tensor]) -> bool:

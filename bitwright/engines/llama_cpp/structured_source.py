@@ -29,13 +29,13 @@ from bitwright.compress import (
     Source,
     Weights,
     dimensions,
+    is_of_experts,
     last_matrices,
     matrix_shape,
     whole_structure,
 )
 from bitwright.engines.narrowed_source import (
     NarrowedSource,
-    is_of_experts,
     nothing,
     require_droppable,
     require_same_experts,

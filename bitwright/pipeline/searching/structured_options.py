@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.engines import Engine, is_of_experts
+from bitwright.compress import is_of_experts
+from bitwright.engines import Engine
 from bitwright.search import Options, combined, either, nondominated_of, one_decision
 from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, role_of
 

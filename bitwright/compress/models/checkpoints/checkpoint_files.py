@@ -6,7 +6,7 @@ transformers 5 fuses the experts of a block into one parameter; most checkpoints
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG
 from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.checkpoints.fewer_blocks import BlockSettings, block_settings, renumbered
+from bitwright.compress.models.checkpoints.fewer_experts import of_fewer_experts, slices_of_experts
 from bitwright.compress.models.checkpoints.quantized.quantization import without_quantization
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
@@ -24,8 +25,9 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, ModuleView
 from bitwright.compress.models.modules.recast_buffers import recast_buffers
 from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
+from bitwright.compress.models.routers import is_of_experts
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.spaces import Cut, Tensor, discover
+from bitwright.spaces import Cut, Tensor, discover, expert_of
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,22 @@ class CheckpointFiles:
         shapes = {new: self.shapes[name] for name, new in kept(self.shapes).items()}
         tensors = tuple(replace(tensor, name=new) for tensor in self.tensors if (new := renumbered(tensor.name, gone)))
         return replace(self, config=self.blocks.shortened(self.config, gone), pieces=pieces, shapes=shapes, tensors=tensors)
+
+    def with_experts(self, experts: Sequence[Sequence[int]]) -> "CheckpointFiles":
+        """Return the files of the model of which only these routed `experts` are kept of each block, as many of each that is left; all where there
+        are none.
+
+        Raises:
+            ModelError: the configuration does not say how many there are under a known name.
+        """
+        n_before = next((tensor.shape[0] for tensor in self.tensors if is_of_experts(tensor)), 0)
+        n_after = max((len(kept) for kept in experts), default=n_before)
+        if n_after == n_before:
+            return self
+        of = {tensor.name: experts[expert_of(tensor.name)[0]] for tensor in self.tensors if is_of_experts(tensor)}
+        pieces = {name: slices_of_experts(found, of[name]) if name in of else found for name, found in self.pieces.items()}
+        tensors = tuple(replace(tensor, shape=(n_after, *tensor.shape[1:])) if tensor.name in of else tensor for tensor in self.tensors)
+        return replace(self, config=of_fewer_experts(self.config, n_before, n_after), pieces=pieces, tensors=tensors)
 
     def checkpoint_entries(self, tensors: tuple[Tensor, ...]) -> Iterator[CheckpointEntry]:
         """Yield the checkpoint entries of `tensors`, in their order."""
