@@ -82,7 +82,7 @@ from bitwright.compress.models.ordered_source import (
 )
 from bitwright.compress.models.refitted_source import RefittedSource
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
-from bitwright.compress.models.routers import has_corrections, is_corrected, is_of_experts, router_parameters, router_tensors
+from bitwright.compress.models.routers import has_corrections, is_corrected, is_of_experts, n_experts, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.streaming.room import Room
@@ -228,6 +228,7 @@ __all__ = [
     "measure_distortion",
     "module_tensors",
     "most_similar_experts",
+    "n_experts",
     "n_experts_used_of",
     "name_with",
     "named_parts",

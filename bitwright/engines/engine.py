@@ -17,7 +17,7 @@ from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
-from bitwright.spaces import STRUCTURE_KINDS, Structure, StructureKind, Target, part_of, uncut
+from bitwright.spaces import DROP, PRUNE, STRUCTURE_KINDS, Format, Structure, StructureKind, Target, part_of, uncut
 
 _NO_STRUCTURE = "Parts are taken away for llama.cpp, and whole blocks for transformers and vllm; {name} has formats for that: leave --structure out."
 
@@ -101,6 +101,13 @@ class Engine(ABC):
             UserError: it does not.
         """
         raise UserError(_NO_STRUCTURE.format(name=self.name))
+
+    @property
+    def absences(self) -> Mapping[StructureKind, str]:
+        """Formats of what is taken away, by kind, for an engine that takes it away as a choice of format: each unit by itself."""
+        names = {form.name for form in self.target.formats}
+        absent: tuple[tuple[StructureKind, Format], ...] = (("experts", DROP), ("channels", PRUNE))
+        return {kind: form.name for kind, form in absent if form.name in names}
 
     def kinds_taken(self, source: Source, kinds: Collection[StructureKind]) -> tuple[StructureKind, ...]:
         """Return the kinds of parts that may be taken away where these are asked for: where every kind is, those that the model of `source`, given as

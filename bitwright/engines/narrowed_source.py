@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 
-from bitwright.compress import Bytes, Floats, Source, Weights, has_corrections, is_of_experts, last_matrices, matrix_shape, whole_structure
+from bitwright.compress import Bytes, Floats, Source, Weights, has_corrections, is_of_experts, last_matrices, matrix_shape, n_experts
 from bitwright.errors import UserError
 from bitwright.spaces import Structure, StructureKind, Tensor
 
@@ -61,10 +61,10 @@ def require_droppable(source: Source, kinds: Collection[StructureKind]) -> None:
     """
     if "experts" not in kinds:
         return
-    whole, n_used = whole_structure(source), source.n_experts_used
-    if not whole.experts:
+    n_used, numbers = source.n_experts_used, n_experts(source)
+    if not numbers:
         raise UserError(f"Experts are taken from mixtures of experts; {source.name} is none: leave experts out of --structure.")
-    fewest = min(len(of_block) for of_block in whole.experts)
+    fewest = min(numbers.values())
     if fewest <= n_used:
         raise UserError(f"A layer keeps as many experts as a token is sent to, {n_used} here; {source.name} has {fewest}: leave experts out.")
     biased = next((t.name for t in source.tensors if t.name.endswith(".bias") and (is_of_experts(t) or "exp" in t.name.split(".")[-2])), "")

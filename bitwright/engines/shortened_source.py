@@ -13,6 +13,7 @@ from bitwright.compress import (
     ROUTER,
     Bytes,
     CheckpointFiles,
+    DroppedWeights,
     Floats,
     NarrowedRouter,
     Source,
@@ -102,6 +103,8 @@ class ShortenedSource(NarrowedSource):
         return {**{self._of[name].name: self._widened(name, given) for name, given in weights.items()}, **gone}
 
     def _widened(self, name: str, given: Callable[[], Floats]) -> Callable[[], Floats]:
+        if isinstance(given, DroppedWeights):  # whose router is that of a block of the whole model
+            return replace(given, expert=expert_of(self._of[name].name))
         if name not in self._experts:
             return given
         tensor, kept = self._of[name], self._experts[name]

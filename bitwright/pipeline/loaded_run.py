@@ -91,8 +91,9 @@ class LoadedRun:
 
     @cached_property
     def structure(self) -> tuple[StructureKind, ...]:
-        """Kinds of parts that may be taken away of this model; see `Engine.kinds_taken`."""
-        return self.engine.kinds_taken(self.model.source, self.settings.structure)
+        """Kinds of parts that may be taken away of this model beside the formats; see `Engine.kinds_taken`."""
+        kinds = self.engine.kinds_taken(self.model.source, self.settings.structure)
+        return tuple(kind for kind in kinds if kind not in self.engine.absences)
 
     @cached_property
     def reordered(self) -> "LoadedRun":

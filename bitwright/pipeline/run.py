@@ -145,7 +145,7 @@ def stored_run(folder: Path, store: Store, settings: Settings) -> Run:
     units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"]), u.get("expert", -1)) for u in record["units"])
     space = Space(
         units=units,
-        formats=target_named(record["target"]).with_made(settings.formats).formats,
+        formats=target_named(record["target"]).with_made(settings.menu).formats,
         size_bits=store.array("size_bits").astype(np.int64),
         offered=store.array("offered").astype(np.bool_),
         fixed_bits=record["fixed_bits"],

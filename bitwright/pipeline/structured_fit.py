@@ -48,6 +48,8 @@ def require_offerable(
     if not kinds:
         return
     taken = engine.kinds_taken(source, kinds)
+    if {*taken} <= engine.absences.keys():
+        return
     if conditions.at_most or by.objectives or by.as_published:
         what = "--at-most" if conditions.at_most else "--objectives" if by.objectives else "--as-published"
         raise UserError(f"Structure is chosen by divergence within a budget or a memory; {what} is for something else: leave it or --structure out.")

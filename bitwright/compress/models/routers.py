@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.modules.structure import ROUTER, STACKED
+from bitwright.compress.models.source import Source
 from bitwright.spaces import Tensor, expert_of, role_of
 
 _CORRECTED = re.compile(r"blk\.\d+\.exp_probs_b\.bias|.*e_score_correction_bias")
@@ -30,6 +31,11 @@ def is_corrected(model: Model) -> bool:
 def is_of_experts(tensor: Tensor) -> bool:
     """Return whether the first dimension of a tensor counts the routed experts of its block: of the router, and of stacks."""
     return role_of(tensor) == ROUTER or (len(tensor.shape) > 2 and role_of(tensor).endswith(STACKED))
+
+
+def n_experts(source: Source) -> dict[int, int]:
+    """Return the number of routed experts of each layer that has some: the rows of its router."""
+    return {expert_of(tensor.name)[0]: tensor.shape[0] for tensor in source.tensors if role_of(tensor) == ROUTER}
 
 
 def has_corrections(tensors: Iterable[Tensor]) -> bool:
