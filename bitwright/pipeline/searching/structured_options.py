@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bitwright.compress import is_of_experts
 from bitwright.engines import Engine
 from bitwright.search import Options, combined, either, nondominated_of, one_decision
-from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, role_of
+from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, expert_of, role_of
 
 _SMALLEST = 0.5  # share of the channels that are kept at least
 _ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
@@ -181,6 +181,14 @@ class BlockOptions:
 
     def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
         return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))
+
+
+def part_weights(tensors: Sequence[Tensor], n_layers: int) -> NDArray[np.int64]:
+    """Return the numbers of weights of each block's attention and feed-forward part `(n_layers, 2)`."""
+    found = np.zeros((n_layers, 2), dtype=np.int64)
+    for tensor in (tensor for tensor in tensors if block_of(tensor.name)):
+        found[expert_of(tensor.name)[0], 0 if _is_attention(tensor) else 1] += tensor.n_weights
+    return found
 
 
 def _role(tensor: Tensor) -> str:

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from bitwright.compress import EXPANDED_BYTES, Weights, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
-from bitwright.methods import BlockSimilarity, structure_method
+from bitwright.methods import SeenModel, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.expert_prices import ExpertPrices, expert_prices
 from bitwright.pipeline.searching.kept_model import kept_on
-from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, expert_numbers, group_numbers, widths
+from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, expert_numbers, group_numbers, part_weights, widths
 from bitwright.predictors import Subject, block_cosines, expert_saliencies, span_distances
 from bitwright.search import solve_composite
 from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
@@ -91,8 +91,8 @@ class StructuredSearch:
         loaded, whole = self.loaded, whole_structure(self.loaded.model.source)
         with timed(loaded.store, "structure"):
             saliencies = expert_saliencies(self._subject) if "experts" in self.kinds else None
-            proposed = self._proposed(whole)
             with self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
+                proposed = self._proposed(evaluator, whole)
                 blocks = self._unpriced(evaluator, whole)
                 if proposed:
                     given = [replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)) for kept in proposed]
@@ -156,17 +156,23 @@ class StructuredSearch:
         loaded = self.loaded
         return Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
 
-    def _proposed(self, whole: Structure) -> list[Structure]:
-        """Return the structures of the method that is asked for, none where parts are priced. The model must have its original weights."""
+    def _proposed(self, evaluator: Evaluator, whole: Structure) -> list[Structure]:
+        """Return the structures of the method that is asked for, none where parts are priced. The model must have its original weights; a method goes
+        by them or by divergences from them.
+        """
         method = structure_method(self.loaded.settings.structure_method)
         if method is None:
             return []
         loaded, subject = self.loaded, self._subject
-        return list(
-            method.proposed(
-                BlockSimilarity(block_cosines(subject), span_distances(subject), kept_on(loaded.model, loaded.texts.calibration)), whole, widths
-            )
+        seen = SeenModel(
+            cosines=block_cosines(subject),
+            distances=span_distances(subject),
+            kept=kept_on(loaded.model, loaded.texts.calibration),
+            divergence=lambda kept, n: self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, self._sequences(evaluator, n)),
+            part_weights=part_weights(loaded.model.tensors, whole.n_layers),
+            seed=loaded.settings.seed,
         )
+        return list(method.proposed(seen, whole, widths))
 
     def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
         """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
