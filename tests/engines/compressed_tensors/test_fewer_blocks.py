@@ -1,5 +1,6 @@
 """Blocks taken away from checkpoints: what transformers loads computes what the original does without these blocks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 import bitwright as bw
-from bitwright.compress import Model, load, open_source
+from bitwright.compress import Model, applied, load, narrowed_weights, open_source, whole_structure
+from bitwright.compress import without as rerouted_model
 from bitwright.engines import ENGINES, Recipe
 from bitwright.errors import UserError
 from bitwright.spaces import Structure
@@ -63,6 +65,37 @@ def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: 
     assert len(found.module.model.layers) == 2
     assert (logits(found) - logits(original)).abs().max() > 1e-3
     torch.testing.assert_close(logits(found), logits(without(original, _KEPT.gone)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gone", [(), (1,)])
+def test_fewer_experts_compute_what_the_original_does_with_routers_that_cannot_choose_the_others(
+    gone: tuple[int, ...], tiny_mixtral: Path, tmp_path: Path
+) -> None:
+    engine = ENGINES["vllm"]
+    original = load(str(tiny_mixtral), view=engine.view)
+    kept = replace(whole_structure(original.source), experts=((0, 3), (1, 2, 3)) if gone else ((0, 1, 3), (1, 2, 3))).without(gone)
+    source, container = engine.narrowed(original.source, kept), engine.container(str(tiny_mixtral)).keeping(kept)
+    path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
+    assert container.size_bytes(path) == container.fixed_bytes(source, (), tmp_path)
+    found = load(str(path))
+    assert found.module.config.num_local_experts == (2 if gone else 3)
+    without_blocks = narrowed_weights(original, {}, whole_structure(original.source).without(gone))
+    dropped = {(i, e): -1 for i, of_block in enumerate(kept.experts) for e in range(4) if i not in gone and e not in of_block}
+    with applied(original, without_blocks), rerouted_model(original, dropped):
+        expected = logits(original)
+    torch.testing.assert_close(logits(found), expected, rtol=1e-5, atol=1e-5)
+    with applied(original, source.widened(container.written(path))):
+        torch.testing.assert_close(logits(original), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_fewer_blocks_of_native_compute_what_the_original_does_without_the_others(llama_96: Path, tmp_path: Path) -> None:
+    engine, kept = ENGINES["native"], Structure((1, 0), (192, 0))
+    original = load(str(llama_96), view=engine.view)
+    source, container = engine.narrowed(original.source, kept), engine.container(str(llama_96)).keeping(kept)
+    path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
+    found = load(str(path))
+    assert len(found.module.model.layers) == 1
+    torch.testing.assert_close(logits(found), logits(without(original, kept.gone)), rtol=1e-5, atol=1e-6)
 
 
 # --- in a fit
