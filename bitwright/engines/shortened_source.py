@@ -1,4 +1,6 @@
-"""Tensors of a model without some of its blocks or routed experts, under the names of a checkpoint: what is kept is whole, and numbered anew."""
+"""Tensors of a model without some of its blocks, attentions or routed experts, under the names of a checkpoint: what is kept is whole, and numbered
+anew.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -18,6 +20,7 @@ from bitwright.compress import (
     NarrowedRouter,
     Source,
     Weights,
+    attention_paths,
     is_of_experts,
     last_matrices,
     matrix_shape,
@@ -32,25 +35,26 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 
 class ShortenedSource(NarrowedSource):
-    """Source `whole` without the blocks of which a `structure` keeps nothing, and without the experts that it does not keep."""
+    """Source `whole` without the blocks of which a `structure` keeps nothing, and without the attentions and experts that it does not keep."""
 
     def __init__(self, whole: Source, structure: Structure) -> None:
         """Number the blocks and experts anew.
 
         Raises:
-            UserError: the structure cannot be made of this model, or takes less than whole blocks away.
+            UserError: the structure cannot be made of this model, or takes less than whole parts of blocks away.
         """
         full = whole_structure(whole)
         structure.require_within(full)
-        if not structure.is_uniform(full):
+        if not structure.is_whole_parts(full):
             raise UserError(
-                f"A checkpoint holds every block whole or not at all; this structure takes parts of the blocks of {whole.name} away: choose "
-                "--structure layers, or --target llama.cpp."
+                f"A checkpoint holds the parts of a block whole or not at all; this structure narrows some of {whole.name}: choose --structure "
+                "layers, or --target llama.cpp."
             )
         require_same_experts(whole, structure)
         self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
         self.fingerprint, self.settings, self.whole = whole.fingerprint, whole.settings, whole
-        names = {tensor: renumbered(tensor.name, structure.gone) for tensor in whole.tensors}
+        absent = tuple(f"{path}." for layer, path in attention_paths(whole.tensors).items() if layer in structure.unattended)
+        names = {tensor: renumbered(tensor.name, structure.gone) for tensor in whole.tensors if not tensor.name.startswith(absent)}
         self._of = {name: tensor for tensor, name in names.items() if name}
         self._dropped, shrunk = structure.dropped(full), bool(structure.dropped(full))
         blocks = {tensor.name: expert_of(tensor.name)[0] for tensor in whole.tensors if shrunk and is_of_experts(tensor)}
@@ -122,18 +126,21 @@ def _spread(given: Callable[[], Floats], tensor: Tensor, kept: tuple[int, ...]) 
     return wide.reshape(matrix_shape(tensor))
 
 
-def require_shortenable(target: Target, files: CheckpointFiles, source: Source, kinds: Collection[StructureKind]) -> None:
-    """Raise if the engine of a `target` cannot load the model of `source`, whose checkpoint has `files`, without parts of these `kinds`.
+def require_shortenable(
+    target: Target, files: CheckpointFiles, source: Source, kinds: Collection[StructureKind], *, taken: Collection[StructureKind] = WHOLE_BLOCK_KINDS
+) -> None:
+    """Raise if the engine of a `target`, which loads models without parts of the kinds `taken`, cannot load the model of `source`, whose checkpoint
+    has `files`, without parts of these `kinds`.
 
     Raises:
         UserError: only whole blocks go, what is left of one that is gone would add a bias, or blocks share a format.
         ModelError: its blocks are not attention and a feed-forward part, all alike, or its configuration says more of them than is known.
     """
-    narrower = next((kind for kind in kinds if kind not in WHOLE_BLOCK_KINDS), "")
-    if narrower:
+    other = next((kind for kind in kinds if kind not in taken), "")
+    if other:
         raise UserError(
-            f"{target.name} loads models with fewer blocks or experts, and none with {narrower} taken from some: choose --structure "
-            "layers,experts, or one of them, or --target llama.cpp."
+            f"{target.name} loads models with fewer {', '.join(taken)}, and none with fewer {other}: choose --structure {','.join(taken)}, "
+            "or --target llama.cpp."
         )
     whole = whole_structure(source)
     require_unbiased(source)

@@ -47,9 +47,19 @@ class Structure:
         return tuple(i for i, kept in enumerate(self._by_layer()) if kept == (0, 0))
 
     @property
+    def unattended(self) -> tuple[int, ...]:
+        """Blocks that keep their feed-forward part and no attention."""
+        return tuple(i for i, (groups, channels) in enumerate(self._by_layer()) if channels and not groups)
+
+    @property
     def trapped(self) -> tuple[int, ...]:
         """Blocks that keep attention and no feed-forward part, whose attention llama.cpp would skip silently."""
         return tuple(i for i, (groups, channels) in enumerate(self._by_layer()) if groups and not channels)
+
+    def is_whole_parts(self, whole: "Structure") -> bool:
+        """Return whether every part that is left is as wide as in the `whole` model."""
+        pairs = zip((*self.head_groups, *self.channels), (*whole.head_groups, *whole.channels), strict=True)
+        return all(kept in (0, full) for kept, full in pairs)
 
     def is_uniform(self, whole: "Structure") -> bool:
         """Return whether every block that is left is as wide as in the `whole` model."""

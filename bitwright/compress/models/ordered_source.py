@@ -62,6 +62,11 @@ def last_matrices(tensors: Iterable[Tensor]) -> dict[tuple[int, str], tuple[Tens
     return found
 
 
+def attention_paths(tensors: Iterable[Tensor]) -> dict[int, str]:
+    """Return the name of the module of each block's attention, by block, for tensors that are called as in their module."""
+    return {layer: found[0].name.rsplit(".", 2)[0] for (layer, role), found in last_matrices(tensors).items() if role == "attn_output"}
+
+
 def whole_structure(source: Source) -> Structure:
     """Return the structure of all of a model: its groups of heads, channels and experts, by block. A source without metadata, that of a module, says
     nothing of heads: there the attention of a block is one group. Experts are those of stacks.

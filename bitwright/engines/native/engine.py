@@ -30,16 +30,16 @@ class NativeEngine(Engine):
         return integer_codec(rounding_named(name, moments))
 
     def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
-        """Raise `UserError` if other than experts, channels that lie in parts, or whole blocks are to be taken away, or the model of `source` cannot
-        be written without some.
+        """Raise `UserError` if other than experts, channels that lie in parts, attentions or whole blocks are to be taken away, or the model of
+        `source` cannot be written without some.
         """
         require_droppable(source, kinds)
         apart = [kind for kind in kinds if kind not in self.absences]
         if apart or not kinds:
-            require_shortenable(self.target, self.container(source.name).home, source, apart)
+            require_shortenable(self.target, self.container(source.name).home, source, apart, taken=("attention", "layers"))
 
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
-        """Return the tensors of the blocks that are kept."""
+        """Return the tensors of the blocks and attentions that are kept."""
         return ShortenedSource(source, structure)
 
     def check(self, request: CheckRequest) -> Check:

@@ -11,6 +11,7 @@ import bitwright as bw
 from bitwright.compress import Model, applied, load, narrowed_weights, open_source, whole_structure
 from bitwright.compress import without as rerouted_model
 from bitwright.engines import ENGINES, Recipe
+from bitwright.engines.native.reload import load_native
 from bitwright.errors import UserError
 from bitwright.spaces import Structure
 from tests.compress import tiny_models as tiny
@@ -88,14 +89,28 @@ def test_fewer_experts_compute_what_the_original_does_with_routers_that_cannot_c
         torch.testing.assert_close(logits(original), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_fewer_blocks_of_native_compute_what_the_original_does_without_the_others(llama_96: Path, tmp_path: Path) -> None:
-    engine, kept = ENGINES["native"], Structure((1, 0), (192, 0))
-    original = load(str(llama_96), view=engine.view)
-    source, container = engine.narrowed(original.source, kept), engine.container(str(llama_96)).keeping(kept)
+@pytest.mark.parametrize("kept", [_KEPT, Structure((1, 0, 0, 1), (96, 96, 0, 96))], ids=["layers", "attention"])
+def test_native_computes_what_the_original_does_without_what_is_gone(kept: Structure, model_folders: Path, tmp_path: Path) -> None:
+    shape = {"num_hidden_layers": _N_LAYERS, "intermediate_size": 96}
+    engine, folder = ENGINES["native"], made_once(model_folders / "blocks-llama", lambda place: saved(place, "llama", shape))
+    original = load(str(folder), view=engine.view)
+    source, container = engine.narrowed(original.source, kept), engine.container(str(folder)).keeping(kept)
     path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
-    found = load(str(path))
-    assert len(found.module.model.layers) == 1
-    torch.testing.assert_close(logits(found), logits(without(original, kept.gone)), rtol=1e-5, atol=1e-6)
+    assert container.size_bytes(path) == container.fixed_bytes(source, (), tmp_path)
+    found = load_native(path, torch.float32)
+    assert len(found.model.layers) == _N_LAYERS - len(kept.gone)
+    with applied(original, source.widened(container.written(path))):
+        as_written = logits(original)
+    with torch.no_grad():
+        for i in kept.unattended:
+            original.module.model.layers[i].self_attn.o_proj.weight.zero_()
+    expected = logits(without(original, kept.gone))
+    with torch.no_grad():
+        torch.testing.assert_close(found(_IDS).logits, expected, rtol=1e-5, atol=1e-6)
+        cached = found.generate(_IDS[:1], max_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True)
+        again = found(cached.sequences[:, :-1], use_cache=False).logits[:, -3:]
+    torch.testing.assert_close(as_written, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.stack(cached.logits, dim=1), again, rtol=1e-4, atol=1e-5)
 
 
 # --- in a fit
