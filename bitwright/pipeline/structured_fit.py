@@ -118,7 +118,7 @@ def in_words(structure: Structure, whole: Structure) -> str:
     words = [f"{len(left)} of {whole.n_layers} blocks"]
     if len(attending) < len(left):
         words.append(f"attention in {len(attending)} of them")
-    if any(structure.experts):
+    if structure.dropped(whole):
         words.append(f"{len(structure.experts[left[0]])} of {len(whole.experts[left[0]])} experts in each")
     for name, kept, full, among in (
         ("heads there", structure.head_groups, whole.head_groups, attending),
