@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,5 +164,5 @@ def stored_run(folder: Path, store: Store, settings: Settings) -> Run:
     )
 
 
-def _tensor(fields: dict[str, object]) -> Tensor:
-    return Tensor(str(fields["name"]), tuple(fields["shape"]), str(fields["stored"]))  # type: ignore[arg-type]
+def _tensor(fields: dict[str, Any]) -> Tensor:
+    return Tensor(**{**fields, "shape": tuple(fields["shape"])})
