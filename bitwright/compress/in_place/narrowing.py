@@ -13,7 +13,7 @@ from bitwright.compress.models.ordered_source import last_matrices, whole_struct
 from bitwright.compress.models.residence import Weights
 from bitwright.compress.models.routers import router_tensors
 from bitwright.compress.models.source import Floats, Source
-from bitwright.spaces import Structure, Tensor
+from bitwright.spaces import Structure, Tensor, expert_of
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ def narrowed_weights(model: Model, weights: Weights, structure: Structure) -> We
             for tensor in last[layer, role] if n_kept < n_full else ():
                 given = weights.get(tensor.name, StoredWeights(model.source, tensor))
                 found[tensor.name] = NarrowedWeights(given, tensor.shape[-1] // n_full * n_kept)
-    tensors, routers = {tensor.name: tensor for tensor in model.tensors}, router_tensors(model)
-    for layer, dropped in structure.dropped(whole).items():
-        name = routers[layer]
-        found[name] = NarrowedRouter(found.get(name, StoredWeights(model.source, tensors[name])), layer, dropped)
+    dropped = structure.dropped(whole)
+    routers = router_tensors(model) if dropped else {}
+    for tensor in (tensor for tensor in model.tensors if tensor.name in routers.values()):
+        layer = expert_of(tensor.name)[0]
+        if layer in dropped:
+            found[tensor.name] = NarrowedRouter(found.get(tensor.name, StoredWeights(model.source, tensor)), layer, dropped[layer])
     return found

@@ -13,7 +13,7 @@ from bitwright.compress import without as rerouted_model
 from bitwright.engines import ENGINES, Recipe
 from bitwright.engines.native.reload import load_native
 from bitwright.errors import UserError
-from bitwright.spaces import Structure
+from bitwright.spaces import Structure, StructureKind
 from tests.compress import tiny_models as tiny
 from tests.made_once import made_once
 from tests.measuring import random_tokens
@@ -161,3 +161,26 @@ def test_a_mixture_whose_blocks_share_a_format_is_refused(tiny_mixtral: Path, tm
     with pytest.raises(UserError) as refused:
         bw.fit(small(tiny_mixtral, target="transformers", formats=(), structure=("layers",)), bw.parse_budget("6bpw"), tmp_path / "run")
     sentence(refused.value, "experts", "vllm")
+
+
+@pytest.mark.parametrize(
+    ("target", "kinds", "words"),
+    [
+        ("native", ("experts",), ("mixtures", "none")),
+        ("native", ("heads",), ("attention,layers", "heads")),
+        ("vllm", ("attention",), ("experts,layers", "attention")),
+        ("vllm", ("experts",), ("mixtures", "none")),
+    ],
+)
+def test_what_an_engine_does_not_load_is_refused(target: str, kinds: tuple[StructureKind, ...], words: tuple[str, ...], llama_96: Path) -> None:
+    engine = ENGINES[target]
+    with pytest.raises(UserError) as refused:
+        engine.require_structure(open_source(str(llama_96), engine.view), kinds)
+    sentence(refused.value, *words)
+
+
+def test_an_attention_that_only_native_can_miss_is_refused_elsewhere(llama_96: Path) -> None:
+    engine = ENGINES["vllm"]
+    with pytest.raises(UserError) as refused:
+        engine.narrowed(open_source(str(llama_96), engine.view), Structure((1, 0), (192, 192)))
+    sentence(refused.value, "block 1", "native")
