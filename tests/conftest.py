@@ -1,15 +1,52 @@
 """Fixtures of the session where tests run: of several processes the first only hands out the tests, and need not wait for torch to be loaded."""
 
+import gc
 import os
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # a property is not faulty for being slow on a machine that others share; whether examples are drawn at random is the environment's to say (CI)
 settings.register_profile("some", settings.default, deadline=None, max_examples=25)
 settings.register_profile("few", settings.get_profile("some"), max_examples=8)  # for `make test-fast`
 settings.register_profile("many", settings.get_profile("some"), max_examples=500)  # for a night
 settings.load_profile("some")
+
+gc.disable()  # nothing that is imported or collected is garbage, and looking for it takes a tenth of that time
+
+
+#: names in files whose tests fork processes from one that has the imports done
+_FORKS = "tests.processes import", "tests.work import", "tests.campaign.ground import"
+
+
+class FilesThatForkTogether(LoadFileScheduling):
+    """Give a file's tests to one process of pytest-xdist, and those of all files that fork to the same, since what they fork from takes long to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return "forks" if _forks(self.config.rootpath / scope) else scope
+
+
+@cache
+def _forks(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8")
+    return any(name in text for name in _FORKS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatForkTogether:
+    """Return the scheduler for `--dist loadfile`, as the Makefile asks, and for all others."""
+    return FilesThatForkTogether(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Begin to look for garbage, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
