@@ -19,28 +19,31 @@ settings.load_profile("some")
 gc.disable()  # nothing that is imported or collected is garbage, and looking for it takes a tenth of that time
 
 
-#: names in files whose tests fork processes from one that has the imports done
-_FORKS = "tests.processes import", "tests.work import", "tests.campaign.ground import"
+#: what takes long to make once: a process to fork others from, which has the imports done, and the syntax trees of all files; and whose tests need it
+_SHARED = {
+    "forks": ("tests.processes import", "tests.work import", "tests.campaign.ground import"),
+    "syntax trees": ("tests.syntax_trees import",),
+}
 
 
-class FilesThatForkTogether(LoadFileScheduling):
-    """Give a file's tests to one process of pytest-xdist, and those of all files that fork to the same, since what they fork from takes long to start."""
+class FilesThatShare(LoadFileScheduling):
+    """Scheduler that gives a file's tests to one process of pytest-xdist, and those of all files that share something dear to the same."""
 
     def _split_scope(self, nodeid: str) -> str:
         scope = super()._split_scope(nodeid)
-        return "forks" if _forks(self.config.rootpath / scope) else scope
+        return _shared_by(self.config.rootpath / scope) or scope
 
 
 @cache
-def _forks(path: Path) -> bool:
+def _shared_by(path: Path) -> str | None:
     text = path.read_text(encoding="utf-8")
-    return any(name in text for name in _FORKS)
+    return next((name for name, imports in _SHARED.items() if any(each in text for each in imports)), None)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatForkTogether:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatShare:
     """Return the scheduler for `--dist loadfile`, as the Makefile asks, and for all others."""
-    return FilesThatForkTogether(config, log)
+    return FilesThatShare(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -131,6 +131,7 @@ def tiny_gguf(path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_gguf(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
 
@@ -372,6 +373,7 @@ def test_config_groups(tmp_path: Path) -> None:
     assert campaign(tmp_path / CONFIG, json.dumps(config).encode(), read, JSON).refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CONFIG, "tokenizer_config.json", "tokenizer.json", "tokenizer.model"])
 def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(llama_tied, tmp_path / "model"))
@@ -386,6 +388,7 @@ def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
     assert campaign(folder / name, original, read, BINARY if name.endswith("model") else JSON, short=12).refused
 
 
+@pytest.mark.slow
 def test_how_a_model_generates_is_shipped_as_it_lies_there(llama_tied: Path, tmp_path: Path) -> None:
     """No size or format goes by it, so nothing of it is read, and nothing refused."""
     folder, name = Path(shutil.copytree(llama_tied, tmp_path / "model")), "generation_config.json"
