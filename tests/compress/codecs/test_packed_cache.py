@@ -99,6 +99,7 @@ def test_bytes_of_another_size_are_never_read_by_their_place(form: str) -> None:
         sentence(caught.value, form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "target"), [(integer_codec(), NATIVE), (packed_codec(), TRANSFORMERS)], ids=["integers", "packed"])
 def test_bytes_of_another_size_are_refused_by_every_codec(codec: Codec, target: Target) -> None:
     weights = np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)

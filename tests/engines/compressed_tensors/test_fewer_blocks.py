@@ -55,6 +55,7 @@ def without(model: Model, gone: tuple[int, ...]) -> Model:
     return model
 
 
+@pytest.mark.slow
 def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: Path, tmp_path: Path) -> None:
     """Written files are the same for transformers and for vLLM, which has one of the families here."""
     engine = ENGINES["vllm" if folder.name == _IN_VLLM else "transformers"]
