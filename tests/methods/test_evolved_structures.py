@@ -4,6 +4,7 @@ from functools import cache
 from itertools import combinations
 
 import numpy as np
+import pytest
 
 from bitwright.methods import KeptModel, SeenModel, structure_method
 from bitwright.methods.evolved_drops import DropEvolution, best_drops
@@ -75,6 +76,7 @@ def test_drops_are_those_of_a_reimplementation_and_near_the_best() -> None:
     assert price(found.words, 2000) <= losses[len(losses) // 20]
 
 
+@pytest.mark.slow
 def test_as_many_of_each_kind_go_and_what_is_proposed_can_be_loaded() -> None:
     whole, method = Structure((4,) * 8, (256,) * 8), structure_method("evopress-drops")
     assert method is not None
@@ -135,6 +137,7 @@ def search_llm(window: tuple[float, float], by: WidthEvolution, seed: int) -> li
     return list(min(visited, key=lambda key: visited[key]))
 
 
+@pytest.mark.slow
 def test_widths_are_those_of_a_reimplementation_in_the_window() -> None:
     by, window = WidthEvolution(n_epochs=4, n_population=20, n_parents=8, n_mutated=12, n_crossed=5), (0.74, 0.82)
     found = best_widths(_SPACE, window, width_loss, np.random.default_rng(5), by)

@@ -69,6 +69,7 @@ def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: 
     torch.testing.assert_close(logits(found), logits(without(original, _KEPT.gone)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [(), (1,)])
 def test_fewer_experts_compute_what_the_original_does_with_routers_that_cannot_choose_the_others(
     gone: tuple[int, ...], tiny_mixtral: Path, tmp_path: Path
@@ -90,6 +91,7 @@ def test_fewer_experts_compute_what_the_original_does_with_routers_that_cannot_c
         torch.testing.assert_close(logits(original), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [_KEPT, Structure((1, 0, 0, 1), (96, 96, 0, 96))], ids=["layers", "attention"])
 def test_native_computes_what_the_original_does_without_what_is_gone(kept: Structure, model_folders: Path, tmp_path: Path) -> None:
     shape = {"num_hidden_layers": _N_LAYERS, "intermediate_size": 96}
