@@ -1,8 +1,8 @@
 """Measure what a soft prompt gains a compressed model (Compress, then Prompt; Xu et al., ICML 2024), beside `heal` for as many tokens.
 
 Embeddings of some tokens before every text are trained, by Adam on the divergence from the original at every position of the calibration text, with
-the weights as they are packed. They begin as embeddings of tokens of that text. Held-out text is read after them; × is over no prompt. The plan is the
-table's optimum within bits. A prompt takes its numbers in 16 bits, and a place in every context and cache.
+the weights as they are packed. They begin as embeddings of tokens of that text. Held-out text is read after them; × is over no prompt. The plan is
+the table's optimum within bits. A prompt takes its numbers in 16 bits, and a place in every context and cache.
 
     python benchmarks/soft_prompt.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER --budgets 2.5 --prompts 16,64 --tokens 8192
 """
