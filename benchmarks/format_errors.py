@@ -1,7 +1,8 @@
 """Compare native formats by what they cost and lose: bits per weight, and output errors of layers on held-out text, relative to the output's power.
 
 Masks, n of m, pairs of low rank and plain codes beside each other, by the same codec; GPUSQ's are `INT8_2OF4` and `INT4_2OF4`. Geometric means over
-the matrices of the named blocks that all formats fit; errors are tr(ΔW M ΔWᵀ) over tr(W M Wᵀ), M the held-out text's second moments.
+the matrices of the named blocks that all formats fit; errors are tr(ΔW M ΔWᵀ) over tr(W M Wᵀ), M the held-out text's second moments. `over bits` is
+the error over that of plain codes of as many bits per weight, on the line through the logarithms of the errors of the named ones around it.
 
     python benchmarks/format_errors.py MODEL --calibration valid.txt --held-out test.txt --blocks 2,15 --codec gptq+clip+refit
 """
@@ -21,6 +22,16 @@ FORMATS = (
 )
 
 
+def over_bits(found: dict[str, tuple[float, float]], name: str) -> str:
+    """The error of a format over that of plain codes of as many bits; empty for those, and where none have more or none have fewer."""
+    codes = sorted(each for other, each in found.items() if not NATIVE.format(other).reduction)
+    bits, loss = found[name]
+    if not NATIVE.format(name).reduction or not codes or not codes[0][0] <= bits <= codes[-1][0]:
+        return ""
+    sizes, losses = zip(*codes, strict=True)
+    return f"{loss / np.exp(np.interp(bits, sizes, np.log(losses))):.2f}"
+
+
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,7 +49,7 @@ def main() -> None:
     matrices = {name: each for name, each in everything.items() if all(form.fits(each.weights.shape) for form in formats)}
     codec = integer_codec(rounding_named(args.codec, {name: each.calibration[None] for name, each in matrices.items()}))
     n_weights = sum(each.weights.size for each in matrices.values())
-    print(f"{len(matrices)} matrices, {args.codec}\n| format | bits per weight | error |\n|---|---|---|")
+    print(f"{len(matrices)} matrices, {args.codec}\n| format | bits per weight | error | over bits |\n|---|---|---|---|")
     found = {}
     for form in formats:
         losses, n_bytes = [], 0
@@ -50,7 +61,7 @@ def main() -> None:
             n_bytes += packed.nbytes
         found[form.name] = 8 * n_bytes / n_weights, float(np.exp(np.log(losses).mean()))
     for name, (bits, loss) in sorted(found.items(), key=lambda each: each[1]):
-        print(f"| {name} | {bits:.3f} | {loss:.5f} |")
+        print(f"| {name} | {bits:.3f} | {loss:.5f} | {over_bits(found, name)} |")
 
 
 if __name__ == "__main__":
