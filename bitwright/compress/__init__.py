@@ -9,7 +9,7 @@ from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
-from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
+from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape, pieces_of
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
 from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
@@ -249,6 +249,7 @@ __all__ = [
     "part_name",
     "part_order",
     "parts_beside",
+    "pieces_of",
     "pin_codes",
     "pin_weights",
     "planned_weights",

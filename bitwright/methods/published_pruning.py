@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from bitwright.methods.published_searches import within_budget
 from bitwright.methods.published_tables import by_scores, single_choice
 from bitwright.objectives import KullbackLeibler
-from bitwright.search import Problem, demote, evopress, proportional_reduction, sparsity
+from bitwright.search import Problem, demote, evopress, proportional_reduction, solve, sparsity
 from bitwright.spaces import Choice, Space, alone
 
 _GRADIENT = "gradient"
+_BITS_ALONE = 3.0  # bits per weight from which codes alone are used
 
 
 def _pruned_by_index(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
@@ -26,6 +27,16 @@ def _pruned_by_index(space: Space, scores: NDArray[np.float64], budget_bits: int
 def _first_of_one_ranking(problem: Problem, budget_bits: int) -> Choice:
     """Take as many steps of the one ranking as the budget asks for."""
     return demote(problem.space, problem.price(_GRADIENT), budget_bits).choice
+
+
+def _quantized_first(problem: Problem, budget_bits: int) -> Choice:
+    """Choose by the table among codes of every weight alone where the budget has 3 bits per weight for them, and among everything below."""
+    space = problem.space
+    codes = space.narrowed(np.array([[not form.reduction for form in space.formats]]))
+    n_weights = sum(unit.n_weights for unit in space.units)
+    is_enough = budget_bits - space.fixed_bits >= _BITS_ALONE * n_weights and codes.offered.any(axis=1).all()
+    fits = is_enough and codes.total_bits(codes.smallest()) <= budget_bits
+    return solve(codes if fits else space, problem.price(_GRADIENT), budget_bits).choice
 
 
 BY_PRUNING = (
@@ -53,6 +64,17 @@ BY_PRUNING = (
             "Steps go from format to format and are ranked by the gradient's price per bit, those of a matrix in their order; the paper ranks "
             "singular directions by masks trained under a penalty, and tunes an adapter, which `--step heal` can do here.",
             _first_of_one_ranking,
+        ),
+        sensitivity=_GRADIENT,
+    ),
+    replace(
+        single_choice(
+            "quantize-first",
+            "Pruning vs Quantization (Kuzmin et al., NeurIPS 2023, arXiv 2307.02973): codes lose less than masks of the same size, but where both "
+            "are extreme",
+            "The paper is an analysis without a search; from 3 bits per weight on the optimum within codes is taken, below it that of all formats, "
+            "each by the gradient's table.",
+            _quantized_first,
         ),
         sensitivity=_GRADIENT,
     ),

@@ -103,3 +103,17 @@ def test_spdys_coefficients_reweigh_masks_and_bits_alike() -> None:
     assert any("_S" in name for name in chosen)
     assert any("_G" in name for name in chosen)
     assert given.asked == ["surgeon"]
+
+
+@pytest.mark.parametrize("bits", [2.8, 2.99, 3.7, 4.6])
+def test_codes_alone_from_three_bits_on_and_everything_below(bits: float) -> None:
+    space = dense({0: (8, 16), 1: (24, 8)}, menu=("INT4_S50", "INT3_G64", "INT4_G64", "INT2_G64"))
+    by_format = [2.0**-form.bits_per_weight / (100 if form.reduction else 1) for form in space.formats]
+    losses = np.exp(np.random.default_rng(5).normal(size=(len(space.units), 1))) * by_format
+    given, units = Given(space, lambda _: losses), np.arange(len(space.units))
+    budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units))
+    fits = np.array([c for c in every(space) if space.total_bits(c) <= budget and (bits < 3 or not any(space.formats[f].reduction for f in c))])
+    found = given.answer("quantize-first", budget)
+    assert losses[units, found].sum() == pytest.approx(losses[units, fits].sum(axis=1).min(), rel=1e-12)
+    assert any(space.formats[f].reduction for f in found) == (bits < 3)
+    assert given.asked == ["gradient"]

@@ -10,6 +10,7 @@ from bitwright.compress.codecs.expansion import expanded
 from bitwright.compress.codecs.integers import grid_of, packed_rows
 from bitwright.compress.codecs.positions import packed_positions
 from bitwright.compress.codecs.rounding.pruning import Pruned
+from bitwright.compress.codecs.rounding.recent_masks import RecentMasks
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest, known_importance
 from bitwright.compress.models.float_types import FLOAT_TYPES
 from bitwright.compress.models.source import Bytes, Floats, require_size
@@ -23,10 +24,12 @@ class SparseCodec(Codec):
     """Codec of `SparseFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
+    of: tuple[str, int] = ("", 0)
+    recent: RecentMasks = field(default_factory=RecentMasks)
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "SparseCodec":
         """Return the codec with the rounding of one tensor, or of one expert of a stack."""
-        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert), of=(tensor, expert))
 
     def serves(self, form: Format) -> bool:
         """Return whether `form` stores kept weights and their positions."""
@@ -36,8 +39,9 @@ class SparseCodec(Codec):
         """Prune `weights` `(n_rows, n_columns)` and round what is kept; return kept weights and positions, row by row, as bytes `(n_bytes,)`."""
         form = _sparse(form)
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
-        weights = np.ascontiguousarray(weights, dtype=np.float32)
-        pruned = self.rounding.pruned(weights, form.pattern, importance=known_importance(importance, weights.shape[1]))
+        weights, pattern = np.ascontiguousarray(weights, dtype=np.float32), form.pattern
+        known = known_importance(importance, weights.shape[1])
+        pruned = self.recent.found(self.of, weights, known, pattern, lambda: self.rounding.pruned(weights, pattern, importance=known))
         return np.concatenate([self._kept(pruned, form), packed_positions(pruned.mask, form.pattern)], axis=1).reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:

@@ -49,7 +49,7 @@ class WeightSwapper(Changes):
     def __init__(self, model: Model, stack: ExitStack, *, expanded_bytes: int) -> None:
         self._saved: dict[str, Torch] = {}
         self._kept = model.residence.originals(dict(model.module.named_parameters()))
-        self._model, self._stack, self._expanded_bytes = model, stack, 0 if model.residence.is_streamed else expanded_bytes
+        self._model, self._stack, self._expanded_bytes = model, stack, min(expanded_bytes, model.residence.expanded_bytes)
         self._loaded: dict[str, Callable[[], Floats]] = {}
         self._expanded: OrderedDict[Callable[[], Floats], Torch] = OrderedDict()
         self._inputs = InputRounding(model)

@@ -1,5 +1,7 @@
 """Codecs of fewer weights: the contract of codecs, the right masks, and SparseGPT beside optimal brain surgery computed slowly."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -160,3 +162,12 @@ def test_codes_are_settled_after_pruning_and_zeros_stay() -> None:
             w[left] -= (w[i] - expected[row, i]) / inverse[0, 0] * inverse[0]
             left.remove(i)
     np.testing.assert_allclose(decoded(weights, "INT3_2OF4", gptq(x)), expected, atol=1e-4)
+
+
+def test_formats_of_one_pattern_share_the_mask_of_a_tensor_and_only_of_it() -> None:
+    x, other = inputs(200, 64), inputs(100, 64)
+    rounding = Gptq({"a": (x.T @ x)[None], "b": (other.T @ other)[None]})
+    shared, weights, more = integer_codec(rounding), normal(5, 64), normal(5, 64)[::-1].copy()
+    for tensor, given, name in product("aab", (weights, more), ("INT3_S50", "INT4_2OF4", "INT4_S50")):
+        alone = integer_codec(rounding).for_tensor(tensor).encode(given, SPARSE[name], NONE)
+        assert np.array_equal(shared.for_tensor(tensor).encode(given, SPARSE[name], NONE), alone)

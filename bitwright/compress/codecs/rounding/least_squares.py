@@ -55,8 +55,9 @@ def refitted_levels(found: Rounded, weights: Floats, mask: Mask, grid: Grid, *, 
 
 
 def _refitted_rows(found: Rounded, weights: Floats, mask: Mask, grid: Grid, group: int, h: Floats) -> Rounded:
-    design, n_groups = _design(found, mask, grid, group), found.placement.scale.shape[1]
-    through: Floats = (design.reshape(-1, mask.shape[1]) @ h).reshape(design.shape)
+    by_group, n_groups = _design(found, mask, grid, group), found.placement.scale.shape[1]
+    whole = (len(mask), -1, mask.shape[1])
+    design, through = by_group.reshape(whole), _through(by_group, mask, group, h).reshape(whole)
     missing = weights - _spread(values(found, grid, group), mask)
     normal: Floats = through @ design.swapaxes(1, 2)
     right: Floats = (through @ missing[:, :, None])[:, :, 0]
@@ -70,7 +71,9 @@ def _refitted_rows(found: Rounded, weights: Floats, mask: Mask, grid: Grid, grou
 
 
 def _design(found: Rounded, mask: Mask, grid: Grid, group: int) -> Floats:
-    """Return the derivatives of the weights of each row by its scales, and then by its minima where there are any, `(n_rows, n, n_columns)`."""
+    """Return the derivatives of the weights of each row by its scales, and then by its minima where there are any: `(n_rows, 1 or 2, n_groups,
+    n_columns)`.
+    """
     n_kept, n_groups = found.codes.shape[1], found.placement.scale.shape[1]
     directions = [ungrouped(each, n_kept) for each in grid.directions(grouped(found.codes, group), found.placement)]
     rows, columns = np.nonzero(mask)
@@ -78,8 +81,23 @@ def _design(found: Rounded, mask: Mask, grid: Grid, group: int) -> Floats:
     design = np.zeros((len(mask), len(directions), n_groups, mask.shape[1]), dtype=np.float32)
     for d, direction in enumerate(directions):
         design[rows, d, of_group, columns] = direction.reshape(-1)
-    whole: Floats = design.reshape(len(mask), len(directions) * n_groups, mask.shape[1])
-    return whole
+    return design
+
+
+def _through(design: Floats, mask: Mask, group: int, h: Floats) -> Floats:
+    """Return `design @ h`, `(n_rows, n, n_groups, n_columns)`, without most of the zeros: among `group` columns a row keeps weights of two groups at
+    most.
+    """
+    n_columns, found, n_kept = mask.shape[1], np.zeros_like(design), np.cumsum(mask, axis=1)
+    for start in range(0, n_columns, group):
+        window = slice(start, min(start + group, n_columns))
+        first, last = (n_kept[:, start] - mask[:, start]) // group, (n_kept[:, window.stop - 1] - 1) // group
+        for step in range(2):
+            rows = np.flatnonzero(first + step <= last)
+            at = first[rows] + step
+            part = design[rows, :, at, window]
+            found[rows, :, at] += (part.reshape(-1, part.shape[2]) @ h[window]).reshape(*part.shape[:2], n_columns)
+    return found
 
 
 def _solved(normal: Floats, right: Floats) -> NDArray[np.float64]:

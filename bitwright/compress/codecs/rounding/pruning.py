@@ -29,6 +29,11 @@ class Pruned:
         """Return the kept weights `(n_rows, n_kept)`."""
         return gathered(self.weights, self.mask)
 
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes of both in memory."""
+        return self.mask.nbytes + self.weights.nbytes
+
 
 def by_wanda(weights: Floats, pattern: Pattern, importance: Floats) -> Pruned:
     """Keep the weights `(n_rows, n_columns)` with the largest score, and change none; `importance` is `(n_columns,)`."""
