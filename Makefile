@@ -1,6 +1,6 @@
 # make demo       a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
 # make test       pytest, with ruff and mypy beside it
-# make test-fast  pytest without the tests that are marked slow and with fewer examples of each property: less than two minutes
+# make test-fast  pytest without the tests that are marked slow and with fewer examples of each property: a minute and a half
 # make campaign   kills, mutants, full disks and flipped bits by the hundred, and a table of what came of them (an hour or two)
 # make lint       ruff and mypy alone
 # make setup      the environment with everything the tests need, and nothing run
@@ -15,7 +15,8 @@
 #   ROUNDS=24             how often it kills each command, fills its disk and flips a bit of what it keeps
 #   SEED=1                where its random numbers begin
 #   OUT=demo/             where the demo writes
-#   JOBS=3                processes that share the tests, about 1 GB each; one more than two cores, as tests wait for others. 0: only pytest's own
+#   JOBS=3                processes that share the tests, about 1 GB each; one more than two cores, as tests wait for others, which fast ones do not:
+#                         2 for them. 0: only pytest's own
 #   TESTS=                what pytest is asked for besides, e.g. TESTS='tests/search -k knapsack'
 
 PYTHON = python3
@@ -51,6 +52,7 @@ test: setup
 	@{ $(RUN) ruff check && $(RUN) mypy; } & lint=$$!; status=0; $(PYTEST) $(TESTS) || status=$$?; \
 		wait $$lint || { status=$$?; echo "ruff or mypy found a fault: it is told above, and by make lint" >&2; }; exit $$status
 
+test-fast: JOBS = 2
 test-fast: setup
 	@$(PYTEST) -m 'not slow' --hypothesis-profile few $(TESTS)
 

@@ -1,7 +1,7 @@
 """A whole `fit` of a model in memory and streamed block by block: seconds and peak memory of every stage, and whether the plans are the same.
 
 Each runs in a process of its own, so that neither peak holds the other. Peaks are those of the process so far; in the engine's stages they hold the
-files that llama.cpp maps into memory.
+files that llama.cpp maps into memory. A fit that has ended is not run again, so that `--modes` can be given one at a time and then together.
 
 usage: python benchmarks/streaming.py MODEL --budget 90MB --calibration TEXT --search-memory 1.5GB --out FOLDER [--formats NAMES] [--sequences 8,8,64]
 """
@@ -51,6 +51,8 @@ def main() -> None:
     of_mode = {"in memory": settings, "streamed": replace(settings, stream=True, search_memory_bytes=n_bytes)}
     modes = given.modes.split(",")
     for mode in modes:
+        if has_ended(given.out / mode.replace(" ", "-")):
+            continue
         process = get_context("spawn").Process(target=fit, args=(of_mode[mode], given.budget, given.evaluations, given.out / mode.replace(" ", "-")))
         process.start()
         process.join()
@@ -63,6 +65,14 @@ def fit(settings: bw.Settings, budget: str, evaluations: int, folder: Path) -> N
     """Fit the model, silently."""
     by = bw.Search(bw.method_named("auto"), evaluations=evaluations)
     bw.fit(settings, bw.parse_budget(budget), folder, by=by, progress=Silent())
+
+
+def has_ended(folder: Path) -> bool:
+    """Return whether a fit in `folder` has come to its last stage, the check."""
+    if not (folder / DATABASE).exists():
+        return False
+    with closing(readable_store(folder / DATABASE)) as store:
+        return "check" in [name for name, *_ in store.stages()]
 
 
 def report(folders: Mapping[str, Path]) -> None:

@@ -1,15 +1,55 @@
 """Fixtures of the session where tests run: of several processes the first only hands out the tests, and need not wait for torch to be loaded."""
 
+import gc
 import os
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # a property is not faulty for being slow on a machine that others share; whether examples are drawn at random is the environment's to say (CI)
 settings.register_profile("some", settings.default, deadline=None, max_examples=25)
 settings.register_profile("few", settings.get_profile("some"), max_examples=8)  # for `make test-fast`
 settings.register_profile("many", settings.get_profile("some"), max_examples=500)  # for a night
 settings.load_profile("some")
+
+gc.disable()  # nothing that is imported or collected is garbage, and looking for it takes a tenth of that time
+
+
+#: what takes long to make once: a process to fork others from, which has the imports done, and the syntax trees of all files; and whose tests need it
+_SHARED = {
+    "forks": ("tests.processes import", "tests.work import", "tests.campaign.ground import"),
+    "syntax trees": ("tests.syntax_trees import",),
+}
+
+
+class FilesThatShare(LoadFileScheduling):
+    """Scheduler that gives a file's tests to one process of pytest-xdist, and those of all files that share something dear to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return _shared_by(self.config.rootpath / scope) or scope
+
+
+@cache
+def _shared_by(path: Path) -> str | None:
+    text = path.read_text(encoding="utf-8")
+    return next((name for name, imports in _SHARED.items() if any(each in text for each in imports)), None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatShare:
+    """Return the scheduler for `--dist loadfile`, as the Makefile asks, and for all others."""
+    return FilesThatShare(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Begin to look for garbage, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

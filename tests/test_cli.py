@@ -180,6 +180,7 @@ def test_fit_does_it_all_and_brackets_in_paths_are_printed_as_they_are(bitwright
 # --- mistakes
 
 
+@pytest.mark.slow
 def test_models_that_are_none(bitwright: Cli, tmp_path: Path, llama_tied: Path, gguf_256: Path) -> None:
     def fit(model: object) -> Ended:
         ended = bitwright("fit", model, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES)
@@ -273,6 +274,7 @@ def test_places_that_cannot_be_written(bitwright: Cli, finished: Path, gguf_256:
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.slow
 def test_words_that_are_not_known(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
     def fit(*words: object) -> Ended:
         return bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES, *words)
@@ -375,6 +377,7 @@ def test_stopping_it_is_no_crash(bitwright: Cli, gguf_256: Path, tmp_path: Path,
     assert "Run the same command again" in ended.err
 
 
+@pytest.mark.slow
 def test_the_command_is_installed() -> None:
     command = shutil.which("bitwright", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert command

@@ -173,8 +173,9 @@ Structure = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
-        "part), heads, layers, or all; or a published method by name: shortgpt, deeper-layers, laco, trimllm, uniql, or evopress-drops:FILE, a "
-        "layer_drop_config.txt of EvoPress. Default: none. For llama.cpp; layers, and the methods that take blocks, for transformers and vllm too.",
+        "part), experts, heads, layers, or all that the model can lose; or a published method by name: shortgpt, deeper-layers, laco, trimllm, "
+        "uniql, evopress-drops, search-llm, or evopress-drops:FILE, a layer_drop_config.txt of EvoPress. Default: none. For llama.cpp; layers, and "
+        "the methods that take blocks, for the other engines too, experts for vllm and native, attention for native.",
         rich_help_panel=BUDGET,
     ),
 ]

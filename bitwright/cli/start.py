@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 
 _LEAST_BYTES = 3 << 29  # of addresses, which the libraries take up before they do anything
@@ -21,7 +22,11 @@ def main() -> None:
             f"bitwright: The command needs at least {_LEAST_BYTES:,} bytes of addresses; it may have {allowed:,}: raise the limit (ulimit -v).\n"
         )
         sys.exit(2)
-    waiting = {} if "OMP_WAIT_POLICY" in os.environ else _WAITING
-    for name, value in (waiting | _PAGES).items():
+    for name, value in (waiting(os.environ) | _PAGES).items():
         os.environ.setdefault(name, value)
     import_module("bitwright.cli.commands").main()
+
+
+def waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return how threads wait for each other where `environment` does not say it."""
+    return {} if "OMP_WAIT_POLICY" in environment else _WAITING

@@ -9,7 +9,7 @@ from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
-from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
+from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape, pieces_of
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
 from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
@@ -19,7 +19,7 @@ from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.codecs.row_sample import DrawnRows, RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, chosen_weights, dropped, planned_weights, rounded_as
-from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
+from bitwright.compress.in_place.dropping import DroppedWeights, NarrowedRouter, Rerouting, rerouted, without
 from bitwright.compress.in_place.narrowing import NarrowedWeights, narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
@@ -72,6 +72,7 @@ from bitwright.compress.models.ordered_source import (
     UNMOVED,
     OrderedSource,
     PartOrder,
+    attention_paths,
     kept_energies,
     last_matrices,
     ordered_importance,
@@ -82,7 +83,7 @@ from bitwright.compress.models.ordered_source import (
 )
 from bitwright.compress.models.refitted_source import RefittedSource
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
-from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
+from bitwright.compress.models.routers import has_corrections, is_corrected, is_of_experts, n_experts, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.streaming.room import Room
@@ -155,6 +156,7 @@ __all__ = [
     "ModuleSource",
     "ModuleView",
     "NamedRounding",
+    "NarrowedRouter",
     "NarrowedWeights",
     "OrderedSource",
     "Outline",
@@ -186,6 +188,7 @@ __all__ = [
     "address_within",
     "all_rows",
     "applied",
+    "attention_paths",
     "auto_class",
     "bind_by_rows",
     "channel_order",
@@ -206,6 +209,7 @@ __all__ = [
     "fingerprint",
     "float_bytes",
     "grid_values",
+    "has_corrections",
     "header",
     "holds",
     "in_module_order",
@@ -213,6 +217,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "is_of_experts",
     "is_trainable",
     "junctions",
     "kept_energies",
@@ -225,6 +230,7 @@ __all__ = [
     "measure_distortion",
     "module_tensors",
     "most_similar_experts",
+    "n_experts",
     "n_experts_used_of",
     "name_with",
     "named_parts",
@@ -243,6 +249,7 @@ __all__ = [
     "part_name",
     "part_order",
     "parts_beside",
+    "pieces_of",
     "pin_codes",
     "pin_weights",
     "planned_weights",

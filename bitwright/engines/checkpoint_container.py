@@ -40,7 +40,7 @@ from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.layout import Described, Layout
 from bitwright.engines.undecided_tensors import passthrough_bytes, passthrough_dtype
 from bitwright.errors import BrokenPromiseError
-from bitwright.spaces import DROP, DroppedExpert, Format, Structure, Target, Tensor, expert_of
+from bitwright.spaces import DROP, PRUNE, DroppedExpert, Format, Structure, Target, Tensor, expert_of
 from bitwright.whole_files import write_chunks
 from bitwright.written_files import publishing
 
@@ -56,7 +56,8 @@ Reload = Callable[[Path, CheckpointSource], None]
 class CheckpointContainer(Container):
     """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
 
-    Its tensors are those that `view` has of the model, but those of the blocks `gone`; the other blocks are numbered anew.
+    Its tensors are those that `view` has of the model, but those of the blocks `gone`; the other blocks are numbered anew. Of the routed experts of
+    each block those in `experts` are kept, all where it is empty. The blocks `unattended` are without their attention.
     """
 
     model: str
@@ -66,15 +67,18 @@ class CheckpointContainer(Container):
     view: ModuleView = LINEAR_VIEW
     shard_bytes: int = SHARD_BYTES
     gone: tuple[int, ...] = ()
+    experts: tuple[tuple[int, ...], ...] = ()
+    unattended: tuple[int, ...] = ()
 
     @cached_property
     def home(self) -> CheckpointFiles:
         """Configuration, tokenizer and other files of the checkpoint besides its weights."""
-        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut).without(self.gone)
+        whole = open_checkpoint_files(self.model, self.view).cut_by(self.target.cut)
+        return whole.with_experts(self.experts).without_attention(self.unattended).without(self.gone)
 
     def keeping(self, structure: Structure) -> "CheckpointContainer":
-        """Return the container of the blocks of a structure that are kept."""
-        return replace(self, gone=structure.gone)
+        """Return the container of the blocks, attentions and experts of a structure that are kept."""
+        return replace(self, gone=structure.gone, experts=structure.experts, unattended=structure.unattended)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """Count the bytes of headers, tokenizer, configuration and every tensor whose name is not in `decided`."""
@@ -155,6 +159,7 @@ class CheckpointContainer(Container):
 
     def _settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:
         config = {key: value for key, value in self.home.config.items() if key != "quantization_config"}
+        layers = {**layers, **dict.fromkeys(self.home.absent, PRUNE)}
         if not layers:
             return config
         dtype = self.layout.dtype(layers) or self.home.dtype

@@ -17,7 +17,7 @@ from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
-from bitwright.spaces import Structure, StructureKind, Target, part_of, uncut
+from bitwright.spaces import DROP, PRUNE, STRUCTURE_KINDS, Format, Structure, StructureKind, Target, part_of, uncut
 
 _NO_STRUCTURE = "Parts are taken away for llama.cpp, and whole blocks for transformers and vllm; {name} has formats for that: leave --structure out."
 
@@ -101,6 +101,36 @@ class Engine(ABC):
             UserError: it does not.
         """
         raise UserError(_NO_STRUCTURE.format(name=self.name))
+
+    @property
+    def absences(self) -> Mapping[StructureKind, str]:
+        """Formats of what is taken away, by kind, for an engine that takes it away as a choice of format: each unit by itself."""
+        names = {form.name for form in self.target.formats}
+        absent: tuple[tuple[StructureKind, Format], ...] = (("experts", DROP), ("channels", PRUNE))
+        return {kind: form.name for kind, form in absent if form.name in names}
+
+    def kinds_taken(self, source: Source, kinds: Collection[StructureKind]) -> tuple[StructureKind, ...]:
+        """Return the kinds of parts that may be taken away where these are asked for: where every kind is, those that the model of `source`, given as
+        the engine holds it, can lose.
+
+        Raises:
+            UserError: a kind that is asked for cannot go, or none can.
+        """
+        if not kinds:
+            return ()
+        if set(kinds) != set(STRUCTURE_KINDS):
+            self.require_structure(source, kinds)
+            return tuple(kinds)
+        found = tuple(kind for kind in STRUCTURE_KINDS if self._can_lose(source, kind))
+        self.require_structure(source, found or kinds)
+        return found
+
+    def _can_lose(self, source: Source, kind: StructureKind) -> bool:
+        try:
+            self.require_structure(source, (kind,))
+        except UserError:
+            return False
+        return True
 
     def joined_roles(self, source: Source, kinds: Collection[StructureKind]) -> tuple[str, ...]:  # noqa: ARG002
         """Return the roles of matrices that are written as one, and have one format, where parts of these kinds are taken away."""

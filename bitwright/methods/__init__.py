@@ -3,7 +3,8 @@
 from bitwright.methods.by_name import METHOD_PARTS, METHODS, method_named
 from bitwright.methods.method import AUTO, PREDICTOR, Method, evenly_spaced_budgets
 from bitwright.methods.published_drops import DROPS_DIFFER, DROPS_SOURCE, named_drops
-from bitwright.methods.published_structures import STRUCTURE_METHODS, BlockSimilarity, KeptModel, asked_structure, structure_method
+from bitwright.methods.published_structures import STRUCTURE_METHODS, asked_structure, structure_method
+from bitwright.methods.structure_method import KeptModel, SeenModel
 
 __all__ = [
     "AUTO",
@@ -13,9 +14,9 @@ __all__ = [
     "METHOD_PARTS",
     "PREDICTOR",
     "STRUCTURE_METHODS",
-    "BlockSimilarity",
     "KeptModel",
     "Method",
+    "SeenModel",
     "asked_structure",
     "evenly_spaced_budgets",
     "method_named",

@@ -22,7 +22,8 @@ DROPS_DIFFER = "formats are chosen with what goes, what is left is refitted; a f
 EVOPRESS_DROPS = "evopress-drops:"
 DROP_KINDS: tuple[StructureKind, ...] = ("attention", "channels", "layers")
 _ATTENTION, _FEED_FORWARD, _BOTH, _NONE = "attn", "mlp", "attn+mlp", "none"
-_WORDS = (_NONE, _ATTENTION, _FEED_FORWARD, _BOTH)
+#: words of the grammar: nothing, attention, the feed-forward part, and both go
+DROP_WORDS = (_NONE, _ATTENTION, _FEED_FORWARD, _BOTH)
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def parsed_drops(lines: Iterable[str]) -> Drops:
         UserError: a line is none of its words, or there are none.
     """
     words = tuple(line.strip() for line in lines if line.strip())
-    wrong = next((word for word in words if word not in _WORDS), "" if words else "nothing")
+    wrong = next((word for word in words if word not in DROP_WORDS), "" if words else "nothing")
     if wrong:
-        raise UserError(f"A drop configuration of EvoPress has one of {', '.join(_WORDS)} in each line; it has '{shown(wrong)}': correct it.")
+        raise UserError(f"A drop configuration of EvoPress has one of {', '.join(DROP_WORDS)} in each line; it has '{shown(wrong)}': correct it.")
     return Drops(words)
 
 

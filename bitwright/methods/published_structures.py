@@ -4,14 +4,16 @@ A method proposes; the formats of what is left are chosen under the same limit, 
 each decides which parts go, and not how many, which is measured.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.methods.evolved_drops import evolved_drops
+from bitwright.methods.evolved_widths import evolved_widths
 from bitwright.methods.published_drops import DROP_KINDS, DROPS_DIFFER, DROPS_SOURCE, EVOPRESS_DROPS, drops_name, named_drops, read_drops
+from bitwright.methods.structure_method import SeenModel, StructureMethod, Widths
 from bitwright.spaces import Structure, StructureKind, structure_kinds
 
 _UNIQL_TEMPERATURE, _UNIQL_MOST = 0.1, 0.85
@@ -19,68 +21,24 @@ _LACO_SPANS, _LACO_THRESHOLDS, _LACO_INTERVAL = (2, 4), (0.98, 0.95, 0.9, 0.8, 0
 _SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 
 
-@dataclass(frozen=True)
-class KeptModel:
-    """Model without some of its parts on a few sequences: the mean `cosine` of its last hidden states and the original's, a vector for each sequence,
-    and its cross-entropy.
-    """
-
-    cosine: float
-    nats_per_token: float
-
-
-@dataclass(frozen=True, eq=False)
-class BlockSimilarity:
-    """Similarities of hidden states: `cosines` `(n_blocks, n_sequences, length)` of a block's input and output at every token, and `distances`
-    `(n_blocks + 1, n_blocks + 1)`, the angular distances of the states before blocks i and j at the last token. `kept` measures the model of which
-    only a structure is kept.
-    """
-
-    cosines: NDArray[np.float64]
-    distances: NDArray[np.float64]
-    kept: Callable[[Structure], KeptModel]
-
-
-#: the numbers of channels that may be kept of so many, all of them first
-Widths = Callable[[int], Sequence[int]]
-
-
-@dataclass(frozen=True, eq=False)
-class StructureMethod:
-    """Published method that takes parts of these `kinds` away. `proposed` yields its structures of a whole one, from little to much, with widths
-    among those that may be kept. `source` and `differs` are as for `Method`.
-    """
-
-    name: str
-    source: str
-    differs: str
-    kinds: tuple[StructureKind, ...]
-    proposed: Callable[[BlockSimilarity, Structure, Widths], Iterator[Structure]]
-
-
-def _without(whole: Structure, gone: frozenset[int]) -> Structure:
-    kept = [layer not in gone for layer in range(whole.n_layers)]
-    return Structure(*(tuple(n if there else 0 for n, there in zip(full, kept, strict=True)) for full in (whole.head_groups, whole.channels)))
-
-
-def _shortgpt(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+def _shortgpt(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Structure]:
     order = np.argsort(1 - seen.cosines.mean(axis=(1, 2)), kind="stable").tolist()
     for n in range(1, whole.n_layers // 2 + 1):
-        yield _without(whole, frozenset(order[:n]))
+        yield whole.without(frozenset(order[:n]))
 
 
-def _deeper_layers(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+def _deeper_layers(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Structure]:
     for n in range(1, whole.n_layers // 2 + 1):
         first = int(np.argmin([seen.distances[i, i + n] for i in range(whole.n_layers - n + 1)]))
-        yield _without(whole, frozenset(range(first, first + n)))
+        yield whole.without(frozenset(range(first, first + n)))
 
 
-def _laco(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+def _laco(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Structure]:
     found = (_merged(seen, whole, span=span, threshold=threshold) for span in _LACO_SPANS for threshold in _LACO_THRESHOLDS)
     yield from (kept for kept in dict.fromkeys(found) if kept != whole)
 
 
-def _merged(seen: BlockSimilarity, whole: Structure, *, span: int, threshold: float) -> Structure:
+def _merged(seen: SeenModel, whole: Structure, *, span: int, threshold: float) -> Structure:
     """Return what LaCo keeps with merges of `span` blocks whose last hidden states keep a cosine above the `threshold`: its algorithm 1."""
     kept, last = list(range(whole.n_layers)), whole.n_layers - span
     while last >= 0:
@@ -93,7 +51,7 @@ def _merged(seen: BlockSimilarity, whole: Structure, *, span: int, threshold: fl
     return _of_blocks(whole, kept)
 
 
-def _trimllm(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Structure]:
+def _trimllm(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Structure]:
     kept = list(range(whole.n_layers))
     for _step in range(whole.n_layers // 4):
         without = {layer: _of_blocks(whole, [other for other in kept if other != layer]) for layer in kept[1:]}
@@ -102,7 +60,7 @@ def _trimllm(seen: BlockSimilarity, whole: Structure, _: Widths) -> Iterator[Str
 
 
 def _of_blocks(whole: Structure, kept: Sequence[int]) -> Structure:
-    return _without(whole, frozenset(range(whole.n_layers)) - frozenset(kept))
+    return whole.without(frozenset(range(whole.n_layers)) - frozenset(kept))
 
 
 def uniql_shares(influence: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
@@ -112,7 +70,7 @@ def uniql_shares(influence: NDArray[np.float64], mean: float) -> NDArray[np.floa
     return lost
 
 
-def _uniql(seen: BlockSimilarity, whole: Structure, widths: Widths) -> Iterator[Structure]:
+def _uniql(seen: SeenModel, whole: Structure, widths: Widths) -> Iterator[Structure]:
     influence = 1 - seen.cosines[:, :, -1].mean(axis=1)
     for kept in _SHARES:
         left = 1 - uniql_shares(influence, 1 - kept)
@@ -152,6 +110,24 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         f"{_FORMATS}, up to a quarter of the blocks, the first never; what is left is refitted in closed form, not fine-tuned between the steps",
         ("layers",),
         _trimllm,
+    ),
+    StructureMethod(
+        "evopress-drops",
+        "EvoPress (Sieberling et al., arXiv 2410.14649): attentions and feed-forward parts, as many of each, by evolution: 64 random drops, then "
+        "k(n − k)/1.5 generations of 32 offspring that switch one to three parts, selected on 2,048 and 32,768 tokens",
+        f"{_FORMATS}, for an eighth, a quarter and three eighths; parts go from the model in the formats of the best plan of formats alone, on as "
+        "much of the calibration text as there is; a feed-forward part whose attention stays keeps 32 or 256 channels",
+        DROP_KINDS,
+        evolved_drops,
+    ),
+    StructureMethod(
+        "search-llm",
+        "Search for Efficient Large Language Models (Shen et al., arXiv 2409.17372): heads, channels and depth in a window of parameters, by "
+        "evolution: 30 epochs of 500, of the 300 best 350 mutated and 100 crossed, by the cross-entropy without what goes",
+        f"{_FORMATS}, for 82 to 90, 74 to 82 (as released) and 66 to 74 % of the blocks' weights, on five calibration sequences; heads and channels "
+        "in the order of what they give, blocks that go anywhere, and what is left refitted in closed form instead of by ADMM",
+        ("channels", "heads", "layers"),
+        evolved_widths,
     ),
     StructureMethod(
         "uniql",

@@ -71,7 +71,7 @@ def require_fittable(
     for_original = Original(settings.model, settings.target, _original_bytes(settings, outline.most))
     require_needed(limit, for_original, n_weights=_n_weights(settings, outline.most))
     require_offerable(settings.engine, settings.engine.held(outline.least), settings.structure, by, conditions, method=settings.structure_method)
-    if settings.structure:
+    if settings.taken:
         return  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space_of(settings, outline.least), limit, for_original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)

@@ -41,7 +41,7 @@ def find_plan(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, conditions: Co
     Raises:
         UserError: no choice is within the limits.
     """
-    steps, structure = moving(loaded.settings.steps), loaded.settings.structure
+    steps, structure = moving(loaded.settings.steps), loaded.settings.taken
     if structure and _is_too_small(run, limit):
         return _structured_alone(loaded, run, limit)
     request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)

@@ -61,7 +61,7 @@ from bitwright.pipeline.settings import DTYPES, SELF, Settings
 from bitwright.pipeline.workers.bench import identity_of
 from bitwright.pipeline.workers.workers import Workers
 from bitwright.progress import Progress
-from bitwright.spaces import ORDERED_KINDS, Target
+from bitwright.spaces import ORDERED_KINDS, StructureKind, Target
 from bitwright.written_files import digest
 
 
@@ -90,9 +90,15 @@ class LoadedRun:
         return ordered_model(held, self.order) if self.order.digest else held
 
     @cached_property
+    def structure(self) -> tuple[StructureKind, ...]:
+        """Kinds of parts that may be taken away of this model beside the formats; see `Engine.kinds_taken`."""
+        kinds = self.engine.kinds_taken(self.model.source, self.settings.structure)
+        return tuple(kind for kind in kinds if kind not in self.engine.absences)
+
+    @cached_property
     def reordered(self) -> "LoadedRun":
         """The run with heads and channels, those that may be taken away, in the order of what they give on the calibration text."""
-        kinds = [kind for kind in self.settings.structure if kind in ORDERED_KINDS]
+        kinds = [kind for kind in self.structure if kind in ORDERED_KINDS]
         return replace(self, order=part_order(self.model.source, _imatrix(self), kinds)) if kinds else self
 
     @cached_property

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +146,7 @@ def stored_run(folder: Path, store: Store, settings: Settings) -> Run:
     units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"]), u.get("expert", -1)) for u in record["units"])
     space = Space(
         units=units,
-        formats=target_named(record["target"]).with_made(settings.formats).formats,
+        formats=target_named(record["target"]).with_made(settings.menu).formats,
         size_bits=store.array("size_bits").astype(np.int64),
         offered=store.array("offered").astype(np.bool_),
         fixed_bits=record["fixed_bits"],
@@ -163,5 +164,5 @@ def stored_run(folder: Path, store: Store, settings: Settings) -> Run:
     )
 
 
-def _tensor(fields: dict[str, object]) -> Tensor:
-    return Tensor(str(fields["name"]), tuple(fields["shape"]), str(fields["stored"]))  # type: ignore[arg-type]
+def _tensor(fields: dict[str, Any]) -> Tensor:
+    return Tensor(**{**fields, "shape": tuple(fields["shape"])})

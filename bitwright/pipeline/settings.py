@@ -64,7 +64,8 @@ class Settings:
     `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
     priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
     `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away,
-    and `structure_method` a published method by which they are, see `asked_structure`; empty for prices that are measured.
+    and `structure_method` a published method by which they are, see `asked_structure`; empty for prices that are measured. A kind that the engine
+    takes away as a format is in the `menu`, and the others are `taken`.
     """
 
     model: str
@@ -170,9 +171,21 @@ class Settings:
                 f"{', '.join(self.structure) or 'none'} are not such a pair: take both from asked_structure, with one of "
                 f"{', '.join(known.name for known in STRUCTURE_METHODS)}."
             )
-        if self.structure and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):
+        if self.taken and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):
             what = ", ".join(self.steps) or self.ship_codec or self.rounding
             raise UserError(f"With a structure, tensors ship as the search rounded them; {what} changes that: leave it or --structure out.")
+
+    @property
+    def menu(self) -> tuple[str, ...]:
+        """Names of the formats, with those that take parts away; empty for all that the target offers."""
+        absent = tuple(form for kind, form in self.engine.absences.items() if kind in self.structure and form not in self.formats)
+        usual = tuple(form.name for form in engine_named(self.target).target.formats if not form.only_named)
+        return ((self.formats or usual) + absent) if absent else self.formats
+
+    @property
+    def taken(self) -> tuple[StructureKind, ...]:
+        """Kinds of parts that may be taken away beside the formats."""
+        return tuple(kind for kind in self.structure if kind not in self.engine.absences)
 
     @property
     def engine(self) -> Engine:
@@ -234,7 +247,7 @@ class Settings:
         """The settings of `identity` that are known without the model."""
         return {
             "target": _with_origin(ENGINE_PARTS, self.target),
-            "formats": " ".join(sorted(self.formats)) or "all",
+            "formats": " ".join(sorted(self.menu)) or "all",
             "kept as stored": " ".join(sorted(self.skip)) or "none",
             "calibration": _mixture(self.calibration),
             "column of texts": self.text_column or "text or messages",
@@ -261,7 +274,7 @@ class Settings:
             UserError: a rounding or a step needs it.
         """
         what = self.ship_codec if self.ships_sequentially else self.rounding if needs_moments(self.rounding) else ", ".join(self.steps)
-        if self.structure:
+        if self.taken:
             raise UserError("Structure is chosen with the whole model in memory: leave --structure out, or give more --search-memory.")
         if what:
             raise UserError(

@@ -47,11 +47,13 @@ def require_offerable(
     """
     if not kinds:
         return
-    engine.require_structure(source, kinds)
+    taken = engine.kinds_taken(source, kinds)
+    if {*taken} <= engine.absences.keys():
+        return
     if conditions.at_most or by.objectives or by.as_published:
         what = "--at-most" if conditions.at_most else "--objectives" if by.objectives else "--as-published"
         raise UserError(f"Structure is chosen by divergence within a budget or a memory; {what} is for something else: leave it or --structure out.")
-    if any(kind in ORDERED_KINDS for kind in kinds):
+    if any(kind in ORDERED_KINDS for kind in taken):
         require_orderable(source.tensors)
     drops = named_drops(method)
     if drops is not None:
@@ -92,7 +94,7 @@ def _of_formats(measurement: Measurement, made: StructuredChoice) -> Measurement
 
 def _planned(refits: CompensatedChoices, made: StructuredChoice) -> PlannedStructure:
     kept, loaded = made.structure, refits.loaded
-    order, ordered = loaded.order.digest, [kind for kind in ORDERED_KINDS if kind in loaded.settings.structure]
+    order, ordered = loaded.order.digest, [kind for kind in ORDERED_KINDS if kind in loaded.structure]
     refitted = refits.planned(made.choice, kept) if made.is_compensated else None
     return PlannedStructure.model_validate({**asdict(kept), "ordered": ordered, "order": order, "compensation": refitted})
 
@@ -116,6 +118,8 @@ def in_words(structure: Structure, whole: Structure) -> str:
     words = [f"{len(left)} of {whole.n_layers} blocks"]
     if len(attending) < len(left):
         words.append(f"attention in {len(attending)} of them")
+    if structure.dropped(whole):
+        words.append(f"{len(structure.experts[left[0]])} of {len(whole.experts[left[0]])} experts in each")
     for name, kept, full, among in (
         ("heads there", structure.head_groups, whole.head_groups, attending),
         ("channels", structure.channels, whole.channels, left),

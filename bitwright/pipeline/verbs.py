@@ -77,7 +77,7 @@ def search(
         UserError: a setting cannot be used.
     """
     POINTS.require(n_points)
-    if settings.structure:
+    if settings.taken:
         raise UserError("Structure is chosen by fit for one budget or memory, not for a front or a ceiling on the divergence: leave --structure out.")
     settings = _as_the_method_wants(settings, by)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
@@ -263,7 +263,7 @@ def _least_bytes(loaded: LoadedRun, limit: BudgetOrMemory, by: Search, condition
         BudgetError: the original is within the limit or no choice is; no text is read or tensor quantized before.
     """
     size_bytes = _require_possible(loaded, limit)
-    is_alone = isinstance(limit, Budget) and conditions == NO_CONDITIONS and not loaded.settings.structure and not by.as_published
+    is_alone = isinstance(limit, Budget) and conditions == NO_CONDITIONS and not loaded.settings.taken and not by.as_published
     return size_bytes if is_alone else 0
 
 
@@ -272,7 +272,7 @@ def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> int:
     original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
     require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
     space = with_cache_units(loaded, whole_space(loaded))
-    if loaded.settings.structure:
+    if loaded.settings.taken:
         return 0  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)

@@ -6,6 +6,7 @@ from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
+from bitwright.predictors.sensitivity.activations.reap import expert_saliencies
 from bitwright.predictors.sensitivity.activations.similarity import block_cosines, span_distances
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
@@ -51,6 +52,7 @@ __all__ = [
     "cross_validate",
     "decoder_blocks",
     "drop_losses",
+    "expert_saliencies",
     "fit_scale",
     "floored_table",
     "forced_table",

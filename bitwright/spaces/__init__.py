@@ -67,7 +67,7 @@ from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.sparse_format import NOfM, Pattern, PrunedShare, SparseFormat, share_format, without_share
-from bitwright.spaces.structure import ORDERED_KINDS, Structure, StructureKind, channel_step, structure_kinds
+from bitwright.spaces.structure import ORDERED_KINDS, STRUCTURE_KINDS, WHOLE_BLOCK_KINDS, Structure, StructureKind, channel_step, structure_kinds
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, joined, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -88,7 +88,9 @@ __all__ = [
     "ORDERED_KINDS",
     "PACKED_FORMATS",
     "PRUNE",
+    "STRUCTURE_KINDS",
     "TOKENIZER_BYTES",
+    "WHOLE_BLOCK_KINDS",
     "Absence",
     "AnyCacheTypes",
     "BlockFormat",

@@ -140,7 +140,8 @@ class Compensation(_Record):
 
 
 class PlannedStructure(_Record):
-    """Structure of the written model: the groups of heads and the channels that are kept of each block; of a block of which neither is kept, nothing.
+    """Structure of the written model: the groups of heads, the channels and the routed experts that are kept of each block; of a block of which
+    neither heads nor channels are kept, nothing. Where no experts are named, all of them are kept.
 
     The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order. What is left
     has the weights of its `compensation`, where there is one.
@@ -148,6 +149,7 @@ class PlannedStructure(_Record):
 
     head_groups: tuple[int, ...]
     channels: tuple[int, ...]
+    experts: tuple[tuple[int, ...], ...] = ()
     ordered: tuple[Literal["channels", "heads"], ...] = ()
     order: str = ""
     compensation: Compensation | None = None
@@ -155,7 +157,7 @@ class PlannedStructure(_Record):
     @property
     def kept(self) -> Structure:
         """Return it as a `Structure`."""
-        return Structure(self.head_groups, self.channels)
+        return Structure(self.head_groups, self.channels, self.experts)
 
 
 class PlannedEffort(_Record):

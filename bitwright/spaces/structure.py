@@ -1,20 +1,23 @@
-"""Structure of a model: how much of each block is kept, by groups of heads of attention and by channels of the feed-forward part.
+"""Structure of a model: how much of each block is kept, by groups of heads of attention, channels of the feed-forward part, and routed experts.
 
 A group of heads is a head of keys and values with the query heads that read it. What is kept of a part are its first groups or channels, so that a
 model whose heads and channels are in the order of what they give keeps the best. A part of which nothing is kept is not stored, nor its norm; a block
 of which neither part is kept is gone. The feed-forward part alone never goes: the architecture that stock llama.cpp loads such blocks with (`deci`)
 skips the attention of a block without one, silently. Nor does the attention of the first block that is left, from which it takes the size of a head.
+Experts are kept by their index, since what they give depends on the text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from bitwright.errors import UserError
 
 #: kinds of structure that may be chosen
-StructureKind = Literal["attention", "channels", "heads", "layers"]
-STRUCTURE_KINDS: tuple[StructureKind, ...] = ("attention", "channels", "heads", "layers")
+StructureKind = Literal["attention", "channels", "experts", "heads", "layers"]
+STRUCTURE_KINDS: tuple[StructureKind, ...] = ("attention", "channels", "experts", "heads", "layers")
+#: kinds that leave the heads and channels of every block that is left as they are
+WHOLE_BLOCK_KINDS: tuple[StructureKind, ...] = ("experts", "layers")
 #: kinds whose parts are put in the order of what they give
 ORDERED_KINDS: tuple[StructureKind, ...] = ("channels", "heads")
 #: fewest channels that may be taken away
@@ -25,10 +28,13 @@ _FEWEST_WIDE = 4  # of these in a part that is narrowed by as many
 
 @dataclass(frozen=True)
 class Structure:
-    """Groups of heads and channels kept in each block, `(n_layers,)` each."""
+    """Groups of heads and channels kept in each block, `(n_layers,)` each, and the indices of the routed experts kept there in ascending order, none
+    of a block that is gone; where `experts` is empty, every expert there is.
+    """
 
     head_groups: tuple[int, ...]
     channels: tuple[int, ...]
+    experts: tuple[tuple[int, ...], ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -41,13 +47,34 @@ class Structure:
         return tuple(i for i, kept in enumerate(self._by_layer()) if kept == (0, 0))
 
     @property
+    def unattended(self) -> tuple[int, ...]:
+        """Blocks that keep their feed-forward part and no attention."""
+        return tuple(i for i, (groups, channels) in enumerate(self._by_layer()) if channels and not groups)
+
+    @property
     def trapped(self) -> tuple[int, ...]:
         """Blocks that keep attention and no feed-forward part, whose attention llama.cpp would skip silently."""
         return tuple(i for i, (groups, channels) in enumerate(self._by_layer()) if groups and not channels)
 
+    def is_whole_parts(self, whole: "Structure") -> bool:
+        """Return whether every part that is left is as wide as in the `whole` model."""
+        pairs = zip((*self.head_groups, *self.channels), (*whole.head_groups, *whole.channels), strict=True)
+        return all(kept in (0, full) for kept, full in pairs)
+
     def is_uniform(self, whole: "Structure") -> bool:
         """Return whether every block that is left is as wide as in the `whole` model."""
         return all(kept in ((0, 0), full) for kept, full in zip(self._by_layer(), whole._by_layer(), strict=True))
+
+    def without(self, gone: Collection[int]) -> "Structure":
+        """Return the structure without some blocks."""
+        groups, channels = (tuple(0 if i in gone else n for i, n in enumerate(kept)) for kept in (self.head_groups, self.channels))
+        return Structure(groups, channels, tuple(() if i in gone else kept for i, kept in enumerate(self.experts)))
+
+    def dropped(self, whole: "Structure") -> dict[int, tuple[int, ...]]:
+        """Return the experts of the `whole` model that are not kept of each block that is left, by block; none for a block that keeps all."""
+        pairs = enumerate(zip(whole.experts, self.experts, strict=True)) if self.experts else ()
+        found = {i: tuple(expert for expert in full if expert not in kept) for i, (full, kept) in pairs if i not in self.gone}
+        return {i: experts for i, experts in found.items() if experts}
 
     def require_within(self, whole: "Structure") -> None:
         """Raise if this is not a structure that can be made of the `whole` model and loaded.
@@ -55,6 +82,7 @@ class Structure:
         Raises:
             UserError: it has other blocks, more of a part than the model, widths that cut a block of weights, or attention without feed-forward part.
         """
+        self._require_experts(whole)
         if (len(self.head_groups), len(self.channels)) != (whole.n_layers, whole.n_layers):
             raise UserError(
                 f"A structure must name what is kept of each of {whole.n_layers} blocks; this one has {len(self.head_groups)} numbers of groups of "
@@ -85,8 +113,25 @@ class Structure:
                 "away: keep it, or take the whole block away."
             )
 
+    def _require_experts(self, whole: "Structure") -> None:
+        """Raise `UserError` if experts are kept that the `whole` model does not have, or of only some of its blocks."""
+        if not self.experts:
+            return
+        full = whole.experts or ((),) * whole.n_layers
+        wrong = next((i for i, (kept, of) in enumerate(zip(self.experts, full, strict=False)) if not _rising(kept) or not {*kept} <= {*of}), -1)
+        if len(self.experts) != whole.n_layers or wrong >= 0:
+            which = f"block {wrong} has {len(full[wrong])}" if wrong >= 0 else f"it names those of {len(self.experts)} of {whole.n_layers} blocks"
+            raise UserError(
+                f"A structure must name the experts that are kept of each block, in ascending order and among those of the model; {which}: make the "
+                "plan again."
+            )
+
     def _by_layer(self) -> Iterator[tuple[int, int]]:
         return zip(self.head_groups, self.channels, strict=True)
+
+
+def _rising(experts: tuple[int, ...]) -> bool:
+    return list(experts) == sorted(set(experts))
 
 
 def channel_step(n_channels: int) -> int:

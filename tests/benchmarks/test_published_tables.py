@@ -217,6 +217,7 @@ def test_what_the_package_learns_from_is_written(tmp_path: Path, monkeypatch: py
     assert np.diff(model.by_role["attn_q"])[4] > 0  # the last blocks are the most sensitive
 
 
+@pytest.mark.slow
 def test_every_part_prints_a_line_for_each_model(models: tuple[Published, ...], capsys: pytest.CaptureFixture[str]) -> None:
     for part in (print_bytes, print_assignment, print_whole, print_prior):
         part(models, 2)

@@ -1,4 +1,4 @@
-"""Mutants of models stored in another way than as floats in one file: quantized checkpoints, split GGUF files, a folder's own GGUF file."""
+"""Mutants of models stored in another way than as floats in one file (quantized, split, a GGUF file in a folder), and of the words of a folder."""
 
 import shutil
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader
 
-from bitwright.compress import CONFIG, GgufSource, name_with, open_headers, weights_of
+from bitwright.compress import CONFIG, GgufSource, name_with, open_checkpoint_files, open_headers, open_source, weights_of
 from bitwright.compress.models.gguf.split_files import part_name
-from bitwright.engines import engine_named
+from bitwright.engines import DEFAULT_ENGINE, Serving, engine_named, memory_model_named
 from tests.campaign import mutate
 from tests.campaign.test_readers import BINARY, JSON, campaign
 from tests.compress.models.checkpoints.quantized import test_awq, test_bitsandbytes, test_compressed_tensors, test_float8, test_gptq, test_hqq
@@ -97,3 +97,31 @@ def test_the_gguf_file_of_a_folder(llama_256: Path, gguf_256: Path, tmp_path: Pa
         assert [tensor.name for tensor in outline.least.tensors] == [tensor.name for tensor in GGUFReader(file).tensors]
 
     assert campaign(file, gguf_256.read_bytes(), read, BINARY, short=10, subject="model.gguf of a folder").refused
+
+
+@pytest.mark.parametrize("name", [CONFIG, "tokenizer_config.json", "tokenizer.json", "tokenizer.model"])
+def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llama_tied, tmp_path / "model"))
+    original = (folder / name).read_bytes()
+    weights = open_source(str(folder)).tensors
+
+    def read() -> None:
+        source = open_source(str(folder))
+        assert [tensor.shape for tensor in source.tensors] == [tensor.shape for tensor in weights]
+        assert memory_model_named(DEFAULT_ENGINE).anatomy(source).use(Serving(1), file_bytes=10**9).total_bytes > 0
+
+    assert campaign(folder / name, original, read, BINARY if name.endswith("model") else JSON, short=12).refused
+
+
+def test_how_a_model_generates_is_shipped_as_it_lies_there(llama_tied: Path, tmp_path: Path) -> None:
+    """No size or format goes by it, so nothing of it is read, and nothing refused."""
+    folder, name = Path(shutil.copytree(llama_tied, tmp_path / "model")), "generation_config.json"
+    original = (folder / name).read_bytes()
+    weights = open_source(str(folder)).tensors
+
+    def read() -> None:
+        source = open_source(str(folder))
+        assert [tensor.shape for tensor in source.tensors] == [tensor.shape for tensor in weights]
+        assert open_checkpoint_files(str(folder)).files[name] == (folder / name).read_bytes()
+
+    assert not campaign(folder / name, original, read, JSON, short=12).refused

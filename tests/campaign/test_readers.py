@@ -6,7 +6,6 @@
 import json
 import os
 import resource
-import shutil
 import struct
 import time
 import tomllib
@@ -30,8 +29,6 @@ from bitwright.compress import (
     PinnedCodes,
     dimensions,
     entries,
-    open_checkpoint_files,
-    open_source,
     quantization_of,
     read_imatrix,
     read_pinned_weights,
@@ -131,6 +128,7 @@ def tiny_gguf(path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_gguf(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
 
@@ -370,31 +368,3 @@ def test_config_groups(tmp_path: Path) -> None:
         assert all(form_of(layer) in VLLM.formats for layer in layers)
 
     assert campaign(tmp_path / CONFIG, json.dumps(config).encode(), read, JSON).refused
-
-
-@pytest.mark.parametrize("name", [CONFIG, "tokenizer_config.json", "tokenizer.json", "tokenizer.model"])
-def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(llama_tied, tmp_path / "model"))
-    original = (folder / name).read_bytes()
-    weights = open_source(str(folder)).tensors
-
-    def read() -> None:
-        source = open_source(str(folder))
-        assert [tensor.shape for tensor in source.tensors] == [tensor.shape for tensor in weights]
-        assert memory_model_named(DEFAULT_ENGINE).anatomy(source).use(Serving(1), file_bytes=10**9).total_bytes > 0
-
-    assert campaign(folder / name, original, read, BINARY if name.endswith("model") else JSON, short=12).refused
-
-
-def test_how_a_model_generates_is_shipped_as_it_lies_there(llama_tied: Path, tmp_path: Path) -> None:
-    """No size or format goes by it, so nothing of it is read, and nothing refused."""
-    folder, name = Path(shutil.copytree(llama_tied, tmp_path / "model")), "generation_config.json"
-    original = (folder / name).read_bytes()
-    weights = open_source(str(folder)).tensors
-
-    def read() -> None:
-        source = open_source(str(folder))
-        assert [tensor.shape for tensor in source.tensors] == [tensor.shape for tensor in weights]
-        assert open_checkpoint_files(str(folder)).files[name] == (folder / name).read_bytes()
-
-    assert not campaign(folder / name, original, read, JSON, short=12).refused

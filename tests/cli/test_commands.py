@@ -48,6 +48,7 @@ def test_a_fit_has_every_panel_and_none_beside(bitwright: Cli) -> None:
     assert all(re.search(rf"[ (]{re.escape(target)}[,. ]", found) for target in engine_names())
 
 
+@pytest.mark.slow
 def test_brackets_are_shown_and_not_taken_for_markup(bitwright: Cli) -> None:
     assert "[[device]]" in shown(bitwright, "fleet")
     assert not [command for command in EVERY if "[]" in shown(bitwright, command)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.errors import UserError
-from bitwright.methods import BlockSimilarity, KeptModel, asked_structure, structure_method
+from bitwright.methods import KeptModel, SeenModel, asked_structure, structure_method
 from bitwright.methods.published_structures import STRUCTURE_METHODS, uniql_shares
 from bitwright.predictors.sensitivity.activations.similarity import distances_between
 from bitwright.spaces import Structure
@@ -32,9 +32,13 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def seen(states: np.ndarray) -> BlockSimilarity:
+def seen(states: np.ndarray) -> SeenModel:
     cosines = [[[cosine(states[i, s, t], states[i + 1, s, t]) for t in range(3)] for s in range(4)] for i in range(_LAYERS)]
-    return BlockSimilarity(np.array(cosines), distances_between(states[:, :, -1]), kept_model)
+    return SeenModel(np.array(cosines), distances_between(states[:, :, -1]), kept_model, _none, np.ones((_LAYERS, 2)), 0)
+
+
+def _none(structure: Structure, n_tokens: int) -> float:
+    raise AssertionError("measured by cosines and by the original weights alone")
 
 
 def kept_model(structure: Structure) -> KeptModel:
@@ -44,19 +48,19 @@ def kept_model(structure: Structure) -> KeptModel:
     return KeptModel(1 - lost, 2 + lost)
 
 
-def gone(name: str, seen: BlockSimilarity) -> list[tuple[int, ...]]:
+def gone(name: str, seen: SeenModel) -> list[tuple[int, ...]]:
     method = structure_method(name)
     assert method is not None
     return [structure.gone for structure in method.proposed(seen, _WHOLE, widths)]
 
 
-def test_shortgpt_takes_the_blocks_of_least_influence(seen: BlockSimilarity, states: np.ndarray) -> None:
+def test_shortgpt_takes_the_blocks_of_least_influence(seen: SeenModel, states: np.ndarray) -> None:
     influence = [1 - np.mean([cosine(states[i, s, t], states[i + 1, s, t]) for s in range(4) for t in range(3)]) for i in range(_LAYERS)]
     for n, found in enumerate(gone("shortgpt", seen), start=1):
         assert found == tuple(sorted(sorted(range(_LAYERS), key=lambda i: influence[i])[:n]))
 
 
-def test_deeper_layers_takes_the_blocks_between_the_nearest_states(seen: BlockSimilarity, states: np.ndarray) -> None:
+def test_deeper_layers_takes_the_blocks_between_the_nearest_states(seen: SeenModel, states: np.ndarray) -> None:
     for n, found in enumerate(gone("deeper-layers", seen), start=1):
         distance = {i: sum(math.acos(cosine(states[i, s, -1], states[i + n, s, -1])) / math.pi for s in range(4)) / 4 for i in range(_LAYERS - n + 1)}
         first = min(distance, key=lambda i: distance[i])
@@ -81,7 +85,7 @@ def without(gone: tuple[int, ...]) -> Structure:
     return Structure(*(tuple(0 if i in gone else n for i in range(_LAYERS)) for n in (3, 1536)))
 
 
-def test_laco_takes_blocks_while_the_last_states_stay_alike(seen: BlockSimilarity) -> None:
+def test_laco_takes_blocks_while_the_last_states_stay_alike(seen: SeenModel) -> None:
     expected = [laco(_LAYERS, span, threshold) for span in (2, 4) for threshold in (0.98, 0.95, 0.9, 0.8, 0.65, 0.45)]
     found = gone("laco", seen)
     assert found == [layers for layers in dict.fromkeys(expected) if layers]
@@ -89,7 +93,7 @@ def test_laco_takes_blocks_while_the_last_states_stay_alike(seen: BlockSimilarit
     assert all(kept_model(without(layers)).cosine > 0.45 for layers in found)
 
 
-def test_trimllm_takes_one_block_after_another(seen: BlockSimilarity) -> None:
+def test_trimllm_takes_one_block_after_another(seen: SeenModel) -> None:
     found, so_far = gone("trimllm", seen), list[int]()
     for layers in found:
         so_far.append(min(set(range(1, _LAYERS)) - set(so_far), key=lambda i: kept_model(without((*so_far, i))).nats_per_token))
@@ -97,7 +101,7 @@ def test_trimllm_takes_one_block_after_another(seen: BlockSimilarity) -> None:
     assert len(found) == _LAYERS // 4
 
 
-def test_uniql_shares_what_goes_by_softmax(seen: BlockSimilarity, states: np.ndarray) -> None:
+def test_uniql_shares_what_goes_by_softmax(seen: SeenModel, states: np.ndarray) -> None:
     influence = [1 - sum(cosine(states[i, s, -1], states[i + 1, s, -1]) for s in range(4)) / 4 for i in range(_LAYERS)]
     raised = [math.exp(-s / 0.1) for s in influence]
     expected = [min(_LAYERS * 0.2 * e / sum(raised), 0.85) for e in raised]

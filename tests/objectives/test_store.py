@@ -267,6 +267,7 @@ def test_a_changed_value_is_noticed_when_it_is_read(store: Store, path: Path, ch
     sentence(refused.value, path, "changed since")
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_run_is_a_traceback_or_another_value(path: Path) -> None:
     """Bytes anywhere in the file: what is read is what was written, or nothing, or a sentence."""
     store = Store(path)

@@ -330,6 +330,7 @@ def test_what_headers_say_is_what_the_weights_say(name: str, target: str, reques
         assert container.fixed_bytes(least, (), tmp_path) == exact
 
 
+@pytest.mark.slow
 def test_the_smallest_file_is_known_without_its_weights(llama_256: Path, tmp_path: Path) -> None:
     """Budgets just below it are refused at once, and none at it."""
     settings = small(llama_256, formats=("Q4_0", "Q8_0"))

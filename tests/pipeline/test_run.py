@@ -18,7 +18,7 @@ from tests.sentences import sentence
 def priced(folder: Path) -> Run:
     units = (
         Unit("blk.0.attn_q", 0, "attn_q", (Tensor("blk.0.attn_q.weight", (8, 64), "BF16"),)),
-        Unit("tie", -1, "tie", (Tensor("a.weight", (4, 4, 32), "F16"), Tensor("b.weight", (2, 32), "F32"))),
+        Unit("tie", -1, "tie", (Tensor("a.weight", (4, 4, 32), "F16", "ffn_down_exps"), Tensor("b.weight", (2, 32), "F32", initialised=True))),
     )
     space = LLAMA_CPP.space(units, menu=("Q8_0", "Q4_0"), fixed_bytes=123, n_weights=4567)
     table = np.where(space.offered, np.arange(2 * len(space.formats)).reshape(2, -1) / 7, np.nan)

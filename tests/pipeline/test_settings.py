@@ -9,7 +9,8 @@ import bitwright as bw
 from bitwright.compress import open_source
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline.settings import OF_MODEL, settings_from_json
+from bitwright.pipeline.settings import OF_MODEL, Settings, settings_from_json
+from bitwright.spaces import StructureKind
 from tests.sentences import sentence
 
 
@@ -135,3 +136,27 @@ def test_the_usual_codec_is_the_target_s_and_another_one_another_run(llama_tied:
     plain = bw.Settings(str(llama_tied), target="integers")
     assert (bw.Settings("m").rounding, plain.rounding) == ("ggml", "rtn")
     assert replace(plain, codec="rtn").identity(source) == plain.identity(source) != replace(plain, codec="clip").identity(source)
+
+
+@pytest.mark.parametrize(
+    ("target", "structure", "added", "left"),
+    [
+        ("native", ("experts",), "DROP", ()),
+        ("native", ("channels", "experts", "layers"), "DROP", ("channels", "layers")),
+        ("native-channels", ("channels",), "PRUNE", ()),
+        ("llama.cpp", ("experts", "layers"), "", ("experts", "layers")),
+    ],
+)
+def test_what_an_engine_takes_away_as_a_format_is_in_the_menu(
+    target: str, structure: tuple[StructureKind, ...], added: str, left: tuple[str, ...], llama_96: Path
+) -> None:
+    settings = Settings(str(llama_96), target=target, structure=structure)
+    assert settings.taken == left
+    assert (added in settings.menu) == bool(added)
+    if added:
+        named = replace(settings, formats=("INT4_G32",))
+        assert named.menu == ("INT4_G32", added)
+        assert {form.name for form in settings.engine.target.formats if not form.only_named} == {*settings.menu} - {added}
+        assert replace(named, formats=("INT4_G32", added)).menu == ("INT4_G32", added)
+    else:
+        assert settings.menu == ()

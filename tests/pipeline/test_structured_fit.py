@@ -16,7 +16,7 @@ from bitwright.pipeline.finishing.building import importance_of
 from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
-from bitwright.spaces import DEFAULT_CACHE, Plan
+from bitwright.spaces import DEFAULT_CACHE, STRUCTURE_KINDS, Plan
 from tests.made_once import made_once
 from tests.model_fixtures import saved
 from tests.runs import small
@@ -139,6 +139,20 @@ def test_matrices_that_are_written_as_one_get_one_format(model_folders: Path, tm
         assert len({plan.formats[f"blk.{layer}.{role}.weight"] for role in ("attn_q", "attn_k", "attn_v")}) == 1
     assert found.model.stat().st_size == plan.size_bytes
     assert not found.check.broken
+
+
+def test_experts_are_taken_from_every_layer_of_a_mixture(tiny_mixtral: Path, tmp_path: Path) -> None:
+    """Below the smallest file of formats, of what a mixture can lose."""
+    found = fitted(tiny_mixtral, tmp_path / "run", "4.7bpw", structure=STRUCTURE_KINDS)
+    plan, note = found.plan, found.summary.structure
+    assert plan.structure is not None
+    assert note is not None
+    experts = {len(kept) for i, kept in enumerate(plan.structure.experts) if i not in plan.structure.kept.gone}
+    assert len(experts) == 1
+    assert experts < {2, 3} or plan.structure.kept.gone
+    assert found.model.stat().st_size == plan.size_bytes
+    assert not found.check.broken
+    assert bw.build(plan, tmp_path / "again.gguf").read_bytes() == found.model.read_bytes()
 
 
 def test_a_method_without_its_kinds_is_refused(llama_gqa: Path) -> None:

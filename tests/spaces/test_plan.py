@@ -105,6 +105,7 @@ def refused(path: Path, given: Any) -> str:
     return sentence(caught.value, path, "is not a plan of schema 2")
 
 
+@pytest.mark.slow
 @given(plan=PLANS)
 @in_one_folder
 def test_a_plan_is_read_as_it_was_written(plan: Plan, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_the_smallest_is_the_smallest(space: Space) -> None:
         assert space.size_bits[u, f] == space.size_bits[u][space.offered[u]].min()
 
 
+@pytest.mark.slow
 @given(space=spaces())
 @settings(max_examples=80)
 def test_uniform_is_the_format_or_the_next_finer(space: Space) -> None:

@@ -24,10 +24,21 @@ from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Absence, Format, Tensor
 from bitwright.whole_files import caching
 
+#: weights of a piece of a tensor
+PIECE_WEIGHTS = 1 << 23
+
 
 def matrix_shape(tensor: Tensor) -> tuple[int, int]:
     """Return the shape of a tensor as a matrix `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
     return prod(tensor.shape[:-1]), tensor.shape[-1]
+
+
+def pieces_of(tensor: Tensor) -> list[tuple[int, int]]:
+    """Return the first row of each piece of a tensor and the row past its last; a piece lies within one matrix of a stack."""
+    n_rows, n_columns = tensor.shape[-2:] if len(tensor.shape) > 1 else (1, tensor.shape[0])
+    step, n_matrices = max(1, PIECE_WEIGHTS // n_columns), prod(tensor.shape[:-2])
+    firsts = [m * n_rows for m in range(n_matrices)]
+    return [(first + start, first + min(start + step, n_rows)) for first in firsts for start in range(0, n_rows, step)]
 
 
 def packed_path(folder: Path, tensor: str, form: str) -> Path:
@@ -163,7 +174,17 @@ class PackedTensors:
     def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
         importance = self.importance_of(tensor)
         if len(tensor.shape) < 3:
+            if self.bound is not None and self.source.reads_rows and not form.shared_bytes(tensor.shape[-1]):
+                return self._encoded_in_pieces(tensor, form)
             return self.codec.for_tensor(tensor.name).encode(self.source.read(tensor), form, importance)
         experts = range(tensor.shape[0])  # one at a time: a stack may be as large as all other tensors together
         codecs = (self.codec.for_tensor(tensor.name, expert) for expert in experts)
         return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
+
+    def _encoded_in_pieces(self, tensor: Tensor, form: Format) -> Bytes:
+        """Quantize a matrix a few million weights at a time: an embedding may be as large as all blocks that a streamed model has in memory."""
+        n_rows, n_columns = matrix_shape(tensor)
+        packed = np.empty((n_rows, form.size_bytes((1, n_columns))), dtype=np.uint8)
+        for start, stop in pieces_of(tensor):
+            packed[start:stop] = self.encode_rows(tensor, form, start=start, stop=stop).reshape(stop - start, -1)
+        return packed.reshape(-1)

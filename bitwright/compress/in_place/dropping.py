@@ -41,6 +41,29 @@ class DroppedWeights:
         """Return zero weights of the tensor's shape."""
         return np.zeros(self.shape, dtype=np.float32)
 
+    @property
+    def gone(self) -> Replacements:
+        """The expert, with its replacement."""
+        return {self.expert: self.replacement}
+
+
+@dataclass(frozen=True)
+class NarrowedRouter:
+    """Weights of the router of a `layer`, as `whole` gives them, by which the experts `dropped` cannot be chosen. Their own weights do not matter."""
+
+    whole: Callable[[], Floats]
+    layer: int
+    dropped: tuple[int, ...]
+
+    def __call__(self) -> Floats:
+        """Return the weights `(n_experts, width)`."""
+        return self.whole()
+
+    @property
+    def gone(self) -> Replacements:
+        """The experts, none of which has a replacement."""
+        return {(self.layer, expert): -1 for expert in self.dropped}
+
 
 class Rerouting(TorchFunctionMode):
     """Router changes within a block: `with Rerouting(model) as rerouting: rerouting.without(gone); ...`, or `forcing(layer, expert)`; each call

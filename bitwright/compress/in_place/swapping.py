@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.in_place.dropping import DroppedWeights, Replacements, Rerouting
+from bitwright.compress.in_place.dropping import DroppedWeights, NarrowedRouter, Replacements, Rerouting
 from bitwright.compress.in_place.packed_weights import PackedWeights
 from bitwright.compress.in_place.rounded_cache import CacheRounding, cache_rounding
 from bitwright.compress.in_place.rounded_inputs import InputRounding, RoundsInputs
@@ -49,7 +49,7 @@ class WeightSwapper(Changes):
     def __init__(self, model: Model, stack: ExitStack, *, expanded_bytes: int) -> None:
         self._saved: dict[str, Torch] = {}
         self._kept = model.residence.originals(dict(model.module.named_parameters()))
-        self._model, self._stack, self._expanded_bytes = model, stack, 0 if model.residence.is_streamed else expanded_bytes
+        self._model, self._stack, self._expanded_bytes = model, stack, min(expanded_bytes, model.residence.expanded_bytes)
         self._loaded: dict[str, Callable[[], Floats]] = {}
         self._expanded: OrderedDict[Callable[[], Floats], Torch] = OrderedDict()
         self._inputs = InputRounding(model)
@@ -78,8 +78,9 @@ class WeightSwapper(Changes):
     def load(self, weights: Weights, cache: CacheTypes | None = None) -> None:
         """Give every tensor named in `weights` those weights and all others the original ones, and keep keys and values in the types of `cache`.
 
-        A router cannot choose an expert whose weights are `DroppedWeights`, and inputs of layers with `RoundsInputs` are rounded.
-        A tensor has its original weights when its new ones are asked for. Of a streamed model each block gets them when it is run.
+        A router cannot choose an expert whose weights are `DroppedWeights`, nor one that a `NarrowedRouter` drops, and inputs of layers with
+        `RoundsInputs` are rounded. A tensor has its original weights when its new ones are asked for. Of a streamed model each block gets them when
+        it is run.
         """
         self._model.residence.change(self, weights)
         self._keep(cache or CacheTypes())
@@ -97,7 +98,8 @@ class WeightSwapper(Changes):
                 self._write(name, given)
                 self._loaded[name] = given
         self._inputs.set_formats({name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)})
-        self._drop({given.expert: given.replacement for given in weights.values() if isinstance(given, DroppedWeights)})
+        dropping = (given.gone for given in weights.values() if isinstance(given, DroppedWeights | NarrowedRouter))
+        self._drop({expert: replacement for gone in dropping for expert, replacement in gone.items()})
 
     def replaced(self, weights: Weights, parameters: Collection[str]) -> set[str]:
         """Return those of `parameters` whose tensors all have weights of their own format in `weights`."""

@@ -16,7 +16,7 @@ from bitwright.compress.models.opening import Checkpoint, open_checkpoint
 from bitwright.compress.models.residence import IN_MEMORY, Residence
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.streaming.hidden_states import HiddenStates
-from bitwright.compress.models.streaming.room import Room, footprint, sentence_of, streams, whole_bytes
+from bitwright.compress.models.streaming.room import Room, footprint, in_memory, sentence_of, streams, whole_bytes
 from bitwright.compress.models.streaming.streamed_module import streamed_module
 from bitwright.compress.models.view import View
 
@@ -49,7 +49,8 @@ def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW, dtype: torch
     if room is not None and streams(checkpoint.skeleton, room, dtype=dtype):
         module, residence, notes = _streamed(checkpoint, view, torch.device(device), dtype, room)
     else:
-        module, residence, notes = checkpoint.module(), IN_MEMORY, ()
+        residence = IN_MEMORY if room is None else in_memory(checkpoint.skeleton, room, dtype=dtype)
+        module, notes = checkpoint.module(), ()
     source, tokenizer = _source(checkpoint, view), checkpoint.tokenizer
     module.requires_grad_(False)
     module.train(mode=False)

@@ -62,9 +62,14 @@ def last_matrices(tensors: Iterable[Tensor]) -> dict[tuple[int, str], tuple[Tens
     return found
 
 
+def attention_paths(tensors: Iterable[Tensor]) -> dict[int, str]:
+    """Return the name of the module of each block's attention, by block, for tensors that are called as in their module."""
+    return {layer: found[0].name.rsplit(".", 2)[0] for (layer, role), found in last_matrices(tensors).items() if role == "attn_output"}
+
+
 def whole_structure(source: Source) -> Structure:
-    """Return the structure of all of a model: its groups of heads and channels, by block. A source without metadata, that of a module, says nothing
-    of heads: there the attention of a block is one group.
+    """Return the structure of all of a model: its groups of heads, channels and experts, by block. A source without metadata, that of a module, says
+    nothing of heads: there the attention of a block is one group. Experts are those of stacks.
 
     Raises:
         ModelError: its metadata lacks its dimensions, it has a block without heads or a feed-forward part, or dense ones and mixtures of experts.
@@ -83,7 +88,9 @@ def whole_structure(source: Source) -> Structure:
             f"Structure is taken from models whose blocks are alike; {source.name} has dense ones and mixtures of experts: leave --structure out."
         )
     channels = tuple(last[i, "ffn_down"][0].shape[-1] for i in range(n_layers))
-    return Structure(_head_groups(source, n_layers), channels)
+    stacks = [[tensor for tensor in last[i, "ffn_down"] if len(tensor.shape) > 2] for i in range(n_layers)]
+    experts = tuple(tuple(range(of_block[0].shape[0])) for of_block in stacks if of_block)
+    return Structure(_head_groups(source, n_layers), channels, experts)
 
 
 def _n_layers(source: Source) -> int:

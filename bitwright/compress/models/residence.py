@@ -63,6 +63,8 @@ class Residence(ABC):
 
     #: bytes that a pass may keep in memory beside the model's weights, for what grows with the text
     room_bytes: int
+    #: bytes of other weights that may be kept in float32 for choices to come
+    expanded_bytes: int
 
     @property
     @abstractmethod
@@ -100,10 +102,12 @@ class Residence(ABC):
         """Yield the same in parts, of any shape and in any type of floats that has the weights exactly."""
 
 
+@dataclass(frozen=True)
 class InMemory(Residence):
     """All weights in memory."""
 
-    room_bytes = 1 << 30
+    room_bytes: int = 1 << 30
+    expanded_bytes: int = 1 << 31
     is_streamed = False
 
     def each(self, jobs: Sequence[Job[Result]], advance: Advance) -> Iterator[Result]:

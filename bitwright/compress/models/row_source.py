@@ -62,6 +62,7 @@ class RowSource(Source, ABC):
 
     rows: Rows
     pieces: Mapping[str, tuple[ParameterSlice, ...]]
+    reads_rows = True
 
     def stored(self, tensor: Tensor) -> Bytes:
         """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
@@ -91,6 +92,10 @@ class RowSource(Source, ABC):
         """Read all slices of a tensor, one below the other."""
         pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def some_rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        """Read the rows from `start` up to `stop` of a matrix; the others are not read."""
+        return self.chosen_rows(tensor, np.arange(start, stop))
 
     def chosen_rows(self, tensor: Tensor, rows: NDArray[np.int64]) -> Floats:
         """Read the ascending `rows` `(n,)` of a matrix, and of the others as few as lie between them."""

@@ -47,6 +47,8 @@ class Source(ABC):
     settings: Mapping[str, str] = NO_SETTINGS
     metadata: tuple[KeyValue, ...]
     tensors: tuple[Tensor, ...]
+    #: whether `some_rows` reads a few rows of a matrix without the others
+    reads_rows: bool = False
 
     @property
     def context_length(self) -> int:

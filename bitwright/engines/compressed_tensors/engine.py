@@ -16,6 +16,7 @@ from bitwright.engines.compressed_tensors.vllm import python_of_vllm
 from bitwright.engines.engine import Engine
 from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.engines.shortened_source import ShortenedSource, require_shortenable
+from bitwright.errors import UserError
 from bitwright.spaces import Structure, StructureKind
 
 
@@ -39,7 +40,16 @@ class CompressedTensorsEngine(Engine):
         require_shortenable(self.target, self.container(source.name).home, source, kinds)
 
     def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
-        """Return the tensors of the blocks that are kept."""
+        """Return the tensors of the blocks and experts that are kept.
+
+        Raises:
+            UserError: it takes parts of blocks away.
+        """
+        if structure.unattended:
+            raise UserError(
+                f"{self.name} loads blocks whole or not at all; this structure takes the attention of block {structure.unattended[0]} away: choose "
+                "--structure layers, or --target native or llama.cpp."
+            )
         return ShortenedSource(source, structure)
 
     def require_writable(self) -> None:

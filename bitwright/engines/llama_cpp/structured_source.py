@@ -1,16 +1,16 @@
 """Tensors and metadata of a model of which parts are taken away, as stock llama.cpp loads it.
 
-Where whole blocks go, the others are numbered anew and the architecture stays. Where blocks differ in their heads or channels, a Llama-shaped model
-is written as architecture `deci`, whose metadata has the heads and the width of every block (`src/models/deci.cpp` of llama.cpp): no heads, no
-attention and no cache of keys and values. The first block keeps some, since the size of a head is read only where it has heads. `deci` pairs
-neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves, so the rows of q and k of a Qwen2 model are put in that
-order.
+Where whole blocks go, the others are numbered anew and the architecture stays, as it does where every block keeps as many experts. Where blocks
+differ in their heads or channels, a Llama-shaped model is written as architecture `deci`, whose metadata has the heads and the width of every block
+(`src/models/deci.cpp` of llama.cpp): no heads, no attention and no cache of keys and values. The first block keeps some, since the size of a head is
+read only where it has heads. `deci` pairs neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves, so the rows of
+q and k of a Qwen2 model are put in that order.
 
 Tensors are narrowed by their bytes: what is kept are the first rows, and of each row the first blocks of weights, exactly as they are in the whole
 tensor, so a narrow matrix has the very weights that the wide one had.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -19,10 +19,30 @@ import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, last_matrices, whole_structure
-from bitwright.engines.narrowed_source import NarrowedSource, nothing, require_unbiased
+from bitwright.compress import (
+    ROUTER,
+    Bytes,
+    Dimensions,
+    Floats,
+    KeyValue,
+    NarrowedRouter,
+    Source,
+    Weights,
+    dimensions,
+    is_of_experts,
+    last_matrices,
+    matrix_shape,
+    whole_structure,
+)
+from bitwright.engines.narrowed_source import (
+    NarrowedSource,
+    nothing,
+    require_droppable,
+    require_same_experts,
+    require_unbiased,
+)
 from bitwright.errors import UserError
-from bitwright.spaces import GGML_BY_NAME, Structure, StructureKind, Tensor
+from bitwright.spaces import GGML_BY_NAME, WHOLE_BLOCK_KINDS, Structure, StructureKind, Tensor, expert_of, role_of
 
 DECI, OPENELM = "deci", "openelm"
 #: architectures that are computed as others compute whose blocks may differ
@@ -35,8 +55,9 @@ _KEYS, _VALUES, _QUERIES = "attn_k.", "attn_v.", "attn_q."
 #: roles whose matrices `openelm` has one below the other, as `attn_qkv`
 JOINED = ("attn_q", "attn_k", "attn_v")
 _KEY_LENGTH, _VALUE_LENGTH = "attention.key_length", "attention.value_length"
-_COUNT, _HEADS, _KV_HEADS, _WIDTH, _ROPE = (
+_COUNT, _EXPERTS, _HEADS, _KV_HEADS, _WIDTH, _ROPE = (
     "block_count",
+    "expert_count",
     "attention.head_count",
     "attention.head_count_kv",
     "feed_forward_length",
@@ -46,7 +67,9 @@ _COUNT, _HEADS, _KV_HEADS, _WIDTH, _ROPE = (
 
 @dataclass(frozen=True)
 class _Cut:
-    """Rows and columns that are kept of the tensor `whole`, and the order of the rows in the file (None where it stays)."""
+    """Rows and columns that are kept of the tensor `whole`, and those of these rows that the file has in their order there (None where all stay). A
+    row of a stack is the matrix of an expert.
+    """
 
     whole: Tensor
     n_rows: int
@@ -56,9 +79,8 @@ class _Cut:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape that is kept."""
-        if (self.n_rows, self.n_columns) == (self.whole.shape[0], self.whole.shape[-1]):
-            return self.whole.shape
-        return (self.n_rows,) if len(self.whole.shape) == 1 else (self.n_rows, self.n_columns)
+        n_rows = self.n_rows if self.order is None else len(self.order)
+        return (n_rows,) if len(self.whole.shape) == 1 else (n_rows, *self.whole.shape[1:-1], self.n_columns)
 
     @property
     def is_whole(self) -> bool:
@@ -73,7 +95,8 @@ class StructuredSource(NarrowedSource):
         full = whole_structure(whole)
         structure.require_within(full)
         self.name, self.fingerprint, self.settings = whole.name, whole.fingerprint, whole.settings
-        self.whole, self.is_uniform = whole, structure.is_uniform(full)
+        self.whole, self.is_uniform, self._dropped = whole, structure.is_uniform(full), structure.dropped(full)
+        require_same_experts(whole, structure)
         if not self.is_uniform:
             require_narrowable(whole)
             _require_attention(whole, structure)
@@ -103,7 +126,7 @@ class StructuredSource(NarrowedSource):
         if cut.is_whole:
             return packed
         rows = packed.reshape(cut.whole.shape[0], -1)[: cut.n_rows]
-        if len(cut.whole.shape) > 1:
+        if cut.n_columns < cut.whole.shape[-1]:
             rows = rows[:, : GGML_BY_NAME[form].size_bytes((cut.n_columns,))]
         return np.ascontiguousarray(rows if cut.order is None else rows[list(cut.order)]).reshape(-1)
 
@@ -115,7 +138,8 @@ class StructuredSource(NarrowedSource):
             return weights
         if len(cut.whole.shape) == 1:
             weights = weights.reshape(-1, 1)
-        weights = weights[: cut.n_rows, : cut.n_columns]
+        weights = weights.reshape(cut.whole.shape)[: cut.n_rows]
+        weights = weights[..., : cut.n_columns] if weights.ndim > 1 else weights
         return np.ascontiguousarray(weights if cut.order is None else weights[list(cut.order)]).reshape(-1, tensor.shape[-1])
 
     def stored(self, tensor: Tensor) -> Bytes:
@@ -130,6 +154,10 @@ class StructuredSource(NarrowedSource):
         """
         matrices = [(tensor, self._cuts[tensor.name]) for tensor in file.tensors if len(tensor.shape) > 1]
         found: Weights = {cut.whole.name: partial(_widened, file, tensor, cut) for tensor, cut in matrices}
+        for _, cut in matrices:
+            layer = expert_of(cut.whole.name)[0]
+            if role_of(cut.whole) == ROUTER and layer in self._dropped:
+                found = {**found, cut.whole.name: NarrowedRouter(found[cut.whole.name], layer, self._dropped[layer])}
         last = [tensor for tensor in chain(*last_matrices(self.whole.tensors).values()) if tensor.name not in found]
         return {**found, **{tensor.name: partial(nothing, tensor) for tensor in last}}
 
@@ -146,6 +174,7 @@ class StructuredSource(NarrowedSource):
     def _entries(self, kept: list[int], structure: Structure, full: Structure, shape: Dimensions) -> Iterable[KeyValue]:
         """Yield the metadata: that of the whole model, with its blocks, heads and widths those that are kept."""
         prefix, each = f"{self.whole.architecture}.", shape.query_width // shape.key_head // max(full.head_groups)
+        n_experts = len(structure.experts[kept[0]]) if structure.experts else 0
         by_layer = {
             _HEADS: [structure.head_groups[i] * each for i in kept],
             _KV_HEADS: [structure.head_groups[i] for i in kept],
@@ -157,6 +186,8 @@ class StructuredSource(NarrowedSource):
             named = entry.key if key == entry.key else f"{self.architecture}.{key}"
             if key == _COUNT:
                 yield replace(entry, key=named, value=len(kept))
+            elif key == _EXPERTS and n_experts:
+                yield replace(entry, key=named, value=n_experts)
             elif not self.is_uniform and key in by_layer:
                 yield KeyValue(named, by_layer[key], GGUFValueType.ARRAY, GGUFValueType.INT32)
             elif entry.type is GGUFValueType.ARRAY and key != entry.key and len(entry.value) == full.n_layers:
@@ -174,8 +205,8 @@ def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:
     if cut.is_whole:
         return file.read(tensor)
     wide = np.zeros(cut.whole.shape, dtype=np.float32)
-    wide[list(cut.order) if cut.order is not None else slice(cut.n_rows), : cut.n_columns] = file.read(tensor)
-    return wide
+    wide[list(cut.order) if cut.order is not None else slice(cut.n_rows), ..., : cut.n_columns] = file.read(tensor).reshape(cut.shape)
+    return wide.reshape(matrix_shape(cut.whole))
 
 
 def require_narrowable(source: Source) -> None:
@@ -190,7 +221,7 @@ def require_narrowable(source: Source) -> None:
         what = f"{source.architecture} with experts" if sparse else source.architecture
         raise UserError(
             f"llama.cpp loads blocks of different heads and widths of the architectures {', '.join(_COMPUTED_AS)}; this model is {what}: choose "
-            "--structure layers."
+            "--structure layers,experts, or one of them."
         )
     if _COMPUTED_AS[source.architecture] == OPENELM and any(tensor.name == "output.weight" for tensor in source.tensors):
         raise UserError(
@@ -211,13 +242,13 @@ def _require_attention(source: Source, structure: Structure) -> None:
         )
 
 
-def joined_roles(source: Source, kinds: Iterable[StructureKind]) -> tuple[str, ...]:
+def joined_roles(source: Source, kinds: Collection[StructureKind]) -> tuple[str, ...]:
     """Return the roles of a block's matrices that are one tensor where blocks of this model differ, and so have one format."""
-    differ = any(kind != "layers" for kind in kinds)
+    differ = not {*kinds} <= {*WHOLE_BLOCK_KINDS}
     return JOINED if differ and _COMPUTED_AS.get(source.architecture) == OPENELM else ()
 
 
-def require_structure_taken(source: Source, kinds: Iterable[StructureKind]) -> None:
+def require_structure_taken(source: Source, kinds: Collection[StructureKind]) -> None:
     """Raise if llama.cpp cannot load this model without parts of these `kinds`.
 
     Raises:
@@ -226,7 +257,8 @@ def require_structure_taken(source: Source, kinds: Iterable[StructureKind]) -> N
     """
     whole_structure(source)
     require_unbiased(source)
-    if any(kind != "layers" for kind in kinds):
+    require_droppable(source, kinds)
+    if not {*kinds} <= {*WHOLE_BLOCK_KINDS}:
         require_narrowable(source)
     if "attention" in kinds and _COMPUTED_AS[source.architecture] == OPENELM:
         raise UserError(
@@ -254,6 +286,8 @@ def _named(whole: Source, kept: list[int], structure: Structure, shape: Dimensio
             cut = _cut(tensor, role, shape, groups=groups, queries=groups * n_queries, channels=channels)
             if rotated and role.startswith((_QUERIES, _KEYS)):
                 cut = replace(cut, order=_neighbours(cut.n_rows, shape.key_head))
+            if structure.experts and is_of_experts(tensor):
+                cut = replace(cut, order=structure.experts[layer])
             yield f"blk.{place[layer]}.{role}", cut
 
 

@@ -16,6 +16,7 @@ from bitwright.engines.checkpoint_source import written_weights
 from bitwright.engines.greedy_generation import Generated, continued
 from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.engines.native.reload import load_native, load_tokenizer
+from bitwright.engines.shortened_source import ShortenedSource
 from bitwright.objectives import next_token_log_probabilities
 
 _ENGINE = "transformers, packed"
@@ -80,13 +81,17 @@ def check_native(container: CheckpointContainer, request: CheckRequest) -> Nativ
         ModelError: the checkpoint cannot be read, by us or by transformers.
     """
     model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
+    kept = None if plan.structure is None else ShortenedSource(model.source, plan.structure.kept)
+    container = container if plan.structure is None else container.keeping(plan.structure.kept)
+    formats = kept.renamed(plan.formats) if kept else plan.formats
     built = container.written(path)
     memory_bytes = footprint_bytes(load_native(path, "auto"))
     with request.progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         original_speed = continued(model, prompt).tokens_per_second
         advance(len(contexts))
-        with applied(model, written_weights(built, (*plan.formats, *router_tensors(model).values()))):
+        weights = written_weights(built, (*formats, *router_tensors(model).values()))
+        with applied(model, kept.widened_weights(weights) if kept else weights):
             planned = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
         packed = replace(model, module=torch.nn.Module.to(load_native(path, torch.float32), device=model.device), residence=IN_MEMORY)
@@ -96,7 +101,7 @@ def check_native(container: CheckpointContainer, request: CheckRequest) -> Nativ
         engine_name=_ENGINE,
         size_promised=plan.size_bytes,
         size_found=container.size_bytes(path),
-        wrong_types=types_unlike(plan.formats, built),
+        wrong_types=types_unlike(formats, built),
         in_torch=mean_divergence(original, planned),
         in_engine=mean_divergence(original, found),
         engine_gap=mean_divergence(planned, found),

@@ -1,6 +1,7 @@
 """`quantization_config` of a native checkpoint in `config.json`: the schema, and the format of every packed layer.
 
-A layer of a dropped expert has the format `DROP`, or `DROP 3` if expert 3 of its block takes its tokens; pruned channels have `PRUNE`.
+A layer of a dropped expert has the format `DROP`, or `DROP 3` if expert 3 of its block takes its tokens; pruned channels have `PRUNE`,
+and so has the attention of a block that was taken away, by the name of its module.
 """
 
 from collections.abc import Mapping

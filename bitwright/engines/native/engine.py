@@ -1,18 +1,20 @@
 """Native checkpoints as an engine: a format for every expert and part of channels, loaded by transformers with `bitwright.native`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from bitwright.compress import MODULE_VIEW, Codec, Floats, integer_codec, rounding_named
+from bitwright.compress import MODULE_VIEW, Codec, Floats, Source, integer_codec, rounding_named
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer, Reload
 from bitwright.engines.engine import Engine
+from bitwright.engines.narrowed_source import NarrowedSource, require_droppable
 from bitwright.engines.native.check import check_native
 from bitwright.engines.native.layout import NativeLayout
 from bitwright.engines.native.reload import reload_native
 from bitwright.engines.native.target import NATIVE, TARGETS
-from bitwright.spaces import uncut
+from bitwright.engines.shortened_source import ShortenedSource, require_shortenable
+from bitwright.spaces import Structure, StructureKind, uncut
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,19 @@ class NativeEngine(Engine):
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """Return the codec of grouped integers with the rounding `name`."""
         return integer_codec(rounding_named(name, moments))
+
+    def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
+        """Raise `UserError` if other than experts, channels that lie in parts, attentions or whole blocks are to be taken away, or the model of
+        `source` cannot be written without some.
+        """
+        require_droppable(source, kinds)
+        apart = [kind for kind in kinds if kind not in self.absences]
+        if apart or not kinds:
+            require_shortenable(self.target, self.container(source.name).home, source, apart, taken=("attention", "layers"))
+
+    def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
+        """Return the tensors of the blocks and attentions that are kept."""
+        return ShortenedSource(source, structure)
 
     def check(self, request: CheckRequest) -> Check:
         """Load the checkpoint with `from_pretrained` and compare it, packed, with its plan."""

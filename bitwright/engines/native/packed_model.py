@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bitwright.compress import FLOAT_TYPES, ROUTER, STORED_TYPES, ParameterSlice, StoredTensor, module_tensors, n_experts_used_of, weights_of
+from bitwright.engines.native.absent_attention import take_attention
 from bitwright.engines.native.packed_modules import AssembledLinear, Block, PackedEmbedding, PackedLinear, PackedMatrix, PackedStack, WidenedLinear
 from bitwright.engines.native.rerouted_router import ReroutedRouter, router_path
 from bitwright.errors import ModelError
@@ -34,6 +35,7 @@ def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mappin
     Raises:
         ModelError: the checkpoint is of another model, or lacks layers.
     """
+    take_attention(module, formats)
     if module._can_set_experts_implementation():
         module.set_experts_implementation("eager")
     tensors, pieces = module_tensors(module, apart=False)

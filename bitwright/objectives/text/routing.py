@@ -104,6 +104,13 @@ class RouterCall:
     weights: Torch
     chosen: Torch
 
+    def weights_of(self, expert: int) -> Torch:
+        """Return the weights of the tokens sent to an expert `(n_tokens_of_it,)`, in the order in which experts run them: by the expert's rank among
+        a token's experts, then by token.
+        """
+        n_at_once = self.chosen.shape[-1]
+        return self.weights.reshape(-1, n_at_once).T[expert == self.chosen.reshape(-1, n_at_once).T]
+
 
 @contextmanager
 def hook_routers(model: Model, callback: Callable[[RouterCall], None]) -> Iterator[None]:

@@ -15,6 +15,7 @@ from bitwright.compress import (
     ordered_model,
     part_order,
     read_pinned_weights,
+    whole_structure,
 )
 from bitwright.engines import Engine
 from bitwright.errors import PlanError, UserError
@@ -92,7 +93,9 @@ def require_structure(plan: Plan, engine: Engine, source: Source) -> None:
         raise PlanError(f"A plan has parts taken away or channels moved, not both; this one has a structure and the step {moving}: remove one.")
     try:
         engine.require_structure(source, ())
-        engine.narrowed(source, plan.structure.kept).require_whole_blocks(plan.formats)
+        kept = plan.structure.kept
+        engine.narrowed(source, kept).require_whole_blocks(plan.formats)
+        engine.require_structure(source, ("experts",) if kept.dropped(whole_structure(source)) else ())
     except UserError as error:
         raise PlanError(str(error)) from error
 

@@ -190,11 +190,11 @@ def lower_bound_space(settings: Settings, source: Source, names: Container_[str]
     """
     target = _offering(settings)
     named, full = menu_spaces(settings, source, names, container=container, scratch=scratch)
-    wanted = np.array([form.name in settings.formats for form in target.formats])
-    if settings.formats and not named.offered[:, wanted].any():
+    wanted = np.array([form.name in settings.menu for form in target.formats])
+    if settings.menu and not named.offered[:, wanted].any():
         widths = sorted({tensor.shape[-1] for unit in named.units for tensor in unit.tensors})
         raise UserError(
-            f"A menu must fit a tensor; none of {', '.join(settings.formats)} fits this model's rows of {', '.join(map(str, widths[:4]))} weights, "
+            f"A menu must fit a tensor; none of {', '.join(settings.menu)} fits this model's rows of {', '.join(map(str, widths[:4]))} weights, "
             f"or is allowed there by {target.name}: name other --formats, or none for all."
         )
     for form, is_wanted, offered in zip(target.formats, wanted, named.offered.T, strict=True):
@@ -226,13 +226,13 @@ def menu_spaces(
     target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     fixed, n_weights = container.fixed_bytes(source, decided, scratch), sum(tensor.n_weights for tensor in source.tensors)
-    named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (settings.formats, ()))
+    named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (settings.menu, ()))
     return named, full
 
 
 def _offering(settings: Settings) -> Target:
     """Return the target with the formats that the menu names beside those that it lists."""
-    return target_named(settings.target).with_made(settings.formats)
+    return target_named(settings.target).with_made(settings.menu)
 
 
 def _largest(unit: Unit, largest: Mapping[str, float]) -> float:

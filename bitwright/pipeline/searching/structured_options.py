@@ -1,8 +1,8 @@
 """Options of the blocks of a model: how much of attention and of the feed-forward part is kept, and the formats of what is kept.
 
 The loss of a format is that of the run's table, scaled to the divergence that was measured at the operating point, times the share of the part that
-is kept: of the groups of heads, or of the energy of the channels. The loss of taking away was measured there, one part at a time, and is interpolated
-between measured widths over the energy that is taken away.
+is kept: of the groups of heads, or of the energy of the channels; fewer experts do not change it, since a token is sent to as many. The loss of
+taking away was measured there, one part at a time, and is interpolated between measured widths over the energy that is taken away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.compress import is_of_experts
 from bitwright.engines import Engine
 from bitwright.search import Options, combined, either, nondominated_of, one_decision
-from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, role_of
+from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, expert_of, role_of
 
 _SMALLEST = 0.5  # share of the channels that are kept at least
 _ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
@@ -22,13 +23,16 @@ _ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
 @dataclass(frozen=True, eq=False)
 class StructurePrices:
     """Nats/token of taking away, by block: attention by the number of groups that are kept, the feed-forward part by the number of channels, and the
-    whole block. `shares` are the shares of energy that the first channels of a block give, `(n_channels + 1,)`.
+    whole block. `shares` are the shares of energy that the first channels of a block give, `(n_channels + 1,)`. `experts` are the prices of keeping
+    some experts, the first of `by_worth`; both are empty where none are taken away.
     """
 
     groups: tuple[Mapping[int, float], ...]
     channels: tuple[Mapping[int, float], ...]
     blocks: Mapping[int, float]
     shares: tuple[NDArray[np.float64], ...]
+    experts: tuple[Mapping[int, float], ...] = ()
+    by_worth: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def of_one(cls, kept: Structure, shares: tuple[NDArray[np.float64], ...]) -> "StructurePrices":
@@ -54,12 +58,18 @@ def group_numbers(n_groups: int, kinds: Sequence[StructureKind]) -> list[int]:
     return [n_groups, *(range(n_groups - 1, 0, -1) if "heads" in kinds else ()), *([0] if "attention" in kinds else ())]
 
 
+def expert_numbers(n_experts: int, n_used: int) -> list[int]:
+    """Return the numbers of experts that may be kept in every block, all of them first: down to half, or as many as a token is sent to."""
+    return [n_experts, *range(n_experts - (step := -(-n_experts // 8)), max(n_used, n_experts // 2) - 1, -step)]
+
+
 @dataclass(frozen=True, eq=False)
 class BlockOptions:
     """Maker of the options of blocks, by a `table` `(n_units, n_formats)` in nats/token for the units of `space`, which has none for the cache.
 
     `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Matrices of the roles `joined` of a block have
-    one format. Picks are the formats of a block's units, then its groups of heads and its channels.
+    one format. Picks are the formats of a block's units, then its groups of heads and its channels. `n_experts` experts are kept in every block, all
+    where it is 0.
     """
 
     engine: Engine
@@ -70,6 +80,7 @@ class BlockOptions:
     prices: StructurePrices
     cache_bits: int
     joined: tuple[str, ...] = ()
+    n_experts: int = 0
 
     def groups(self, dearer: float) -> list[Options]:
         """Return the options of every block, then those of every unit outside the blocks, with the prices of taking away times `dearer`."""
@@ -85,7 +96,13 @@ class BlockOptions:
             kept.append((int(picked[-2]), int(picked[-1])))
         for u, picked in zip(outside, picks[self.whole.n_layers :], strict=True):
             choice[u] = picked[0]
-        return choice, Structure(tuple(groups for groups, _ in kept), tuple(channels for _, channels in kept))
+        structure = Structure(*zip(*kept, strict=True), self._experts()) if kept else self.whole
+        return choice, structure.without(structure.gone)
+
+    def _experts(self) -> tuple[tuple[int, ...], ...]:
+        if not self.n_experts:
+            return self.whole.experts
+        return tuple(tuple(sorted(of_block[: self.n_experts])) for of_block in self.prices.by_worth)
 
     def fixed_bits(self) -> int:
         """Return the bits that no block has: of the file's header and the tensors outside that no choice changes."""
@@ -113,6 +130,7 @@ class BlockOptions:
             for part in self._part(layer, n, attention=False, share=float(shares[n]), kept=n / full[1])
         ]
         whole = combined(either(*attention), either(*feed_forward))
+        whole = whole.plus(bits=0, loss=dearer * prices.experts[layer][self.n_experts]) if self.n_experts else whole
         n_attention = len(self._units(layer, attention=True))
         order = [*range(n_attention), *range(n_attention + 1, whole.picks.shape[1] - 1), n_attention, whole.picks.shape[1] - 1]
         whole = Options(whole.bits, whole.loss, whole.picks[:, order])
@@ -131,7 +149,7 @@ class BlockOptions:
         if made is None:
             return []
         fixed = [t for t in self.fixed if block_of(t.name).endswith(f".{layer}") and _is_attention(t) == attention]
-        bits = sum(self._bits(tensor, _narrowed(tensor, kept)) for tensor in fixed)
+        bits = sum(self._bits(tensor, self._shape(tensor, kept)) for tensor in fixed)
         return [combined(made, number).plus(bits=bits, loss=0.0)]
 
     def _formats(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
@@ -148,7 +166,7 @@ class BlockOptions:
 
     def _one_format(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
         """Return the options of units that have one format, of which a part is kept, None where none of their formats stores that."""
-        shapes = [_narrowed(tensor, kept) for u in units for tensor in self.space.units[u].tensors]
+        shapes = [self._shape(tensor, kept) for u in units for tensor in self.space.units[u].tensors]
         formats, stored_bytes = self.space.formats, self.engine.target.stored_bytes
         fitting = [f for f in np.flatnonzero(self.space.offered[units].all(axis=0)) if all(formats[f].fits(shape) for shape in shapes)]
         if not fitting:
@@ -157,8 +175,20 @@ class BlockOptions:
         index = np.repeat(np.array(fitting, dtype=np.int64)[:, None], len(units), axis=1)
         return nondominated_of(Options(bits, share * self.table[units][:, fitting].sum(axis=0), index))
 
+    def _shape(self, tensor: Tensor, kept: float) -> tuple[int, ...]:
+        shape = _narrowed(tensor, kept)
+        return (self.n_experts, *shape[1:]) if self.n_experts and is_of_experts(tensor) else shape
+
     def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
         return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))
+
+
+def part_weights(tensors: Sequence[Tensor], n_layers: int) -> NDArray[np.int64]:
+    """Return the numbers of weights of each block's attention and feed-forward part `(n_layers, 2)`."""
+    found = np.zeros((n_layers, 2), dtype=np.int64)
+    for tensor in (tensor for tensor in tensors if block_of(tensor.name)):
+        found[expert_of(tensor.name)[0], 0 if _is_attention(tensor) else 1] += tensor.n_weights
+    return found
 
 
 def _role(tensor: Tensor) -> str:

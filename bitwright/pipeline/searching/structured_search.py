@@ -12,6 +12,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,14 +20,15 @@ from numpy.typing import NDArray
 
 from bitwright.compress import EXPANDED_BYTES, Weights, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
-from bitwright.methods import BlockSimilarity, structure_method
+from bitwright.methods import SeenModel, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching.expert_prices import ExpertPrices, expert_prices
 from bitwright.pipeline.searching.kept_model import kept_on
-from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, group_numbers, widths
-from bitwright.predictors import Subject, block_cosines, span_distances
+from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, expert_numbers, group_numbers, part_weights, widths
+from bitwright.predictors import Subject, block_cosines, expert_saliencies, span_distances
 from bitwright.search import solve_composite
 from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
 
@@ -53,8 +55,10 @@ class StructuredChoice:
 
     @property
     def key(self) -> Choice:
-        """The choice, the structure and whether it is compensated in one row."""
-        return np.concatenate([self.choice, self.structure.head_groups, self.structure.channels, [self.is_compensated]]).astype(np.int64)
+        """The choice, the structure and whether it is compensated in one row; of experts their number in each block and their indices."""
+        kept = self.structure
+        experts = [index for of_block in kept.experts for index in (len(of_block), *of_block)]
+        return np.concatenate([self.choice, kept.head_groups, kept.channels, experts, [self.is_compensated]]).astype(np.int64)
 
 
 class Refits(Protocol):
@@ -80,20 +84,25 @@ class StructuredSearch:
     @property
     def kinds(self) -> Sequence[StructureKind]:
         """Kinds of structure that are offered."""
-        return self.loaded.settings.structure
+        return self.loaded.structure
 
     def candidates(self) -> list[StructuredChoice]:
         """Return the best structures with their formats by calibration text, the best first; none where taking nothing away is best throughout."""
         loaded, whole = self.loaded, whole_structure(self.loaded.model.source)
         with timed(loaded.store, "structure"):
-            proposed = self._proposed(whole)
+            saliencies = expert_saliencies(self._subject) if "experts" in self.kinds else None
             with self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
+                proposed = self._proposed(evaluator, whole)
                 blocks = self._unpriced(evaluator, whole)
                 if proposed:
                     given = [replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)) for kept in proposed]
                     return self._ranked(evaluator, [made for options in given for made in self._solved(options, 1.0)])
-                priced = replace(blocks, prices=self._prices(evaluator, blocks))
-                return self._ranked(evaluator, [made for dearer in _DEARER for made in self._solved(priced, dearer)])
+                prices = self._prices(evaluator, blocks)
+                prices = prices if saliencies is None else self._with_experts(evaluator, prices, whole, saliencies)
+                priced = replace(blocks, prices=prices)
+                numbers = (0, *priced.prices.experts[0]) if priced.prices.experts else (0,)
+                offered = [replace(priced, n_experts=n) for n in numbers]
+                return self._ranked(evaluator, [made for options in offered for dearer in _DEARER for made in self._solved(options, dearer)])
 
     def _ranked(self, evaluator: Evaluator, made: Sequence[StructuredChoice]) -> list[StructuredChoice]:
         """Return the best of some choices that take something away, by calibration text."""
@@ -127,8 +136,13 @@ class StructuredSearch:
 
     def _split(self, key: Choice) -> tuple[Choice, Structure]:
         n = len(self.run.space.units)
-        groups, channels = np.split(key[n:-1], 2)
-        return key[:n], Structure(tuple(groups.tolist()), tuple(channels.tolist()))
+        n_layers = whole_structure(self.loaded.model.source).n_layers
+        groups, channels, rest = (part.tolist() for part in np.split(key[n:-1], [n_layers, 2 * n_layers]))
+        experts = list[tuple[int, ...]]()
+        while rest:
+            experts.append(tuple(rest[1 : 1 + rest[0]]))
+            rest = rest[1 + rest[0] :]
+        return key[:n], Structure(tuple(groups), tuple(channels), tuple(experts))
 
     def _sequences(self, evaluator: Evaluator, n_tokens: int) -> int:
         length = int(self.loaded.texts.calibration.ids.shape[1])
@@ -137,18 +151,28 @@ class StructuredSearch:
     def _nats(self, evaluator: Evaluator, key: Choice, n_sequences: int) -> float:
         return evaluator(key, n_sequences).nats_per_token
 
-    def _proposed(self, whole: Structure) -> list[Structure]:
-        """Return the structures of the method that is asked for, none where parts are priced. The model must have its original weights."""
+    @property
+    def _subject(self) -> Subject:
+        loaded = self.loaded
+        return Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
+
+    def _proposed(self, evaluator: Evaluator, whole: Structure) -> list[Structure]:
+        """Return the structures of the method that is asked for, none where parts are priced. The model must have its original weights; a method goes
+        by them or by divergences from them.
+        """
         method = structure_method(self.loaded.settings.structure_method)
         if method is None:
             return []
-        loaded = self.loaded
-        subject = Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
-        return list(
-            method.proposed(
-                BlockSimilarity(block_cosines(subject), span_distances(subject), kept_on(loaded.model, loaded.texts.calibration)), whole, widths
-            )
+        loaded, subject = self.loaded, self._subject
+        seen = SeenModel(
+            cosines=block_cosines(subject),
+            distances=span_distances(subject),
+            kept=kept_on(loaded.model, loaded.texts.calibration),
+            divergence=lambda kept, n: self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, self._sequences(evaluator, n)),
+            part_weights=part_weights(loaded.model.tensors, whole.n_layers),
+            seed=loaded.settings.seed,
         )
+        return list(method.proposed(seen, whole, widths))
 
     def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
         """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
@@ -183,8 +207,8 @@ class StructuredSearch:
         gone: dict[int, float] = {}
 
         def nats(layer: int, of_groups: int, of_channels: int) -> float:
-            kept = Structure(_with(whole.head_groups, layer, of_groups), _with(whole.channels, layer, of_channels))
-            return self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, n)
+            kept = Structure(_with(whole.head_groups, layer, of_groups), _with(whole.channels, layer, of_channels), whole.experts)
+            return self._nats(evaluator, StructuredChoice(self.start, kept.without(kept.gone), 0).key, n)
 
         with self.loaded.progress.stage("Pricing parts that may be taken away", whole.n_layers) as advance:
             base = nats(0, whole.head_groups[0], whole.channels[0])
@@ -197,6 +221,23 @@ class StructuredSearch:
                     gone[i] = max(nats(i, 0, 0) - base, _LEAST)
                 advance(1)
         return StructurePrices(tuple(groups), tuple(channels), gone, blocks.prices.shares)
+
+    def _with_experts(self, evaluator: Evaluator, prices: StructurePrices, whole: Structure, saliencies: NDArray[np.float64]) -> StructurePrices:
+        """Return the prices with those of keeping fewer experts in a block."""
+        n, n_experts = self._sequences(evaluator, _PROBE_TOKENS), len(whole.experts[0])
+        numbers = expert_numbers(n_experts, self.loaded.model.source.n_experts_used)[1:]
+        base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, n)
+
+        def nats(layer: int, experts: Sequence[int]) -> float:
+            kept = replace(whole, experts=(*whole.experts[:layer], tuple(experts), *whole.experts[layer + 1 :]))
+            return max(self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, n) - base, _LEAST)
+
+        with self.loaded.progress.stage("Pricing experts that may be taken away", whole.n_layers) as advance:
+            found = list[ExpertPrices]()
+            for layer in range(whole.n_layers):
+                found.append(expert_prices(saliencies[layer, :n_experts], numbers, partial(nats, layer)))
+                advance(1)
+        return replace(prices, experts=tuple(each.nats for each in found), by_worth=tuple(each.by_worth for each in found))
 
     def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
         """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""

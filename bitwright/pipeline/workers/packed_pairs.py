@@ -8,18 +8,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 
 import numpy as np
 
-from bitwright.compress import Bytes, Floats, PackedTensors
+from bitwright.compress import Bytes, Floats, PackedTensors, pieces_of
 from bitwright.pipeline.workers.bench import Bench, Packed
 from bitwright.pipeline.workers.shared import Shared
 from bitwright.pipeline.workers.workers import Task, Workers
 from bitwright.spaces import Absence, Choice, Format, Space, Tensor
-
-#: weights of a piece
-PIECE_WEIGHTS = 1 << 23
 
 Pair = tuple[Tensor, Format]
 
@@ -85,14 +81,6 @@ def pack(workers: Workers, levels: PackedTensors, pairs: Iterable[Pair]) -> None
     found = workers.each([task for tasks in cut for task in tasks])
     for (tensor, form), tasks in zip(missing, cut, strict=True):
         levels.put(tensor, form, np.concatenate([next(found) for _ in tasks]))
-
-
-def pieces_of(tensor: Tensor) -> list[tuple[int, int]]:
-    """Return the first row of each piece of a tensor and the row past its last; a piece lies within one matrix of a stack."""
-    n_rows, n_columns = tensor.shape[-2:] if len(tensor.shape) > 1 else (1, tensor.shape[0])
-    step, n_matrices = max(1, PIECE_WEIGHTS // n_columns), prod(tensor.shape[:-2])
-    firsts = [m * n_rows for m in range(n_matrices)]
-    return [(first + start, first + min(start + step, n_rows)) for first in firsts for start in range(0, n_rows, step)]
 
 
 def sent(workers: Workers, levels: PackedTensors, pairs: Iterable[Pair]) -> Packed:

@@ -47,12 +47,12 @@ class RayShared(Shared[T]):
 
 
 class BenchActor:
-    """Actor around a worker's bench. What it returns is a result or the user's error, beside the bytes that were sent to it and that it sends."""
+    """Actor around a worker's bench. It pickles a result, or the user's error, so that its size is known, and Ray sends these bytes as they are."""
 
     def __init__(self, settings: Settings, device: str, n_threads: int) -> None:
         """Load the model; `n_threads` is the number of torch's threads, the driver's, since sums depend on it."""
         torch.set_num_threads(n_threads)
-        self._stack, self._bench, self._returned_bytes = ExitStack(), list[Bench](), 0
+        self._stack, self._bench = ExitStack(), list[Bench]()
         self._settings, self._device = settings, device
 
     def open(self) -> Identity | UserError:
@@ -64,15 +64,14 @@ class BenchActor:
             return error
         return self._bench[0].identity
 
-    def do(self, task: Task[R]) -> tuple[R | UserError, int, int]:
-        """Return the result of a task, and how many bytes of packed tensors this worker received so far, and of results it returned."""
+    def do(self, task: Task[Any]) -> tuple[bytes, int]:
+        """Return the pickled result of a task, and how many bytes of packed tensors this worker received so far."""
         bench = self._bench[0]
         try:
-            found: R | UserError = task.do(bench)
+            found = task.do(bench)
         except UserError as error:
             found = error
-        self._returned_bytes += len(pickle.dumps(found))
-        return found, bench.received_bytes, self._returned_bytes
+        return pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL), bench.received_bytes
 
     def close(self) -> None:
         """Remove the worker's folder."""
@@ -199,10 +198,11 @@ class RayWorkers(Workers):
             self._require_same(worker)
             self._idle.append(worker)
             return []
-        result, worker.received_bytes, worker.returned_bytes = found
+        result, worker.received_bytes = found
+        worker.returned_bytes += len(result)
         number, worker.task = worker.task, -1
         self._idle.append(worker)
-        return [(number, _sound(result))]
+        return [(number, _sound(pickle.loads(result)))]
 
     def _require_same(self, worker: _Worker) -> None:
         different = next((worker.identity.difference(expected) for expected in self._expected), "")

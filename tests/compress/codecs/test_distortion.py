@@ -155,6 +155,7 @@ def tables(draw: st.DrawFn) -> tuple[Space, Distortion]:
     return space, Distortion(errors.copy(), errors)
 
 
+@pytest.mark.slow
 @given(made_tables=tables())
 @settings(max_examples=120)
 def test_worth_offering_is_what_nothing_beats(made_tables: tuple[Space, Distortion]) -> None:

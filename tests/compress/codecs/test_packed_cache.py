@@ -10,7 +10,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import Bytes, Codec, DecodeOnlyCodec, Floats, GgmlCodec, GgufSource, PackedTensors, integer_codec, matrix_shape, packed_codec
+from bitwright.compress import (
+    Bytes,
+    Codec,
+    DecodeOnlyCodec,
+    DiskBound,
+    Floats,
+    GgmlCodec,
+    GgufSource,
+    PackedTensors,
+    integer_codec,
+    matrix_shape,
+    packed_codec,
+    pieces_of,
+)
+from bitwright.compress.codecs import packed_cache
 from bitwright.engines import LLAMA_CPP, NATIVE
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import ModelError, OutputError, RunError
@@ -99,6 +113,7 @@ def test_bytes_of_another_size_are_never_read_by_their_place(form: str) -> None:
         sentence(caught.value, form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "target"), [(integer_codec(), NATIVE), (packed_codec(), TRANSFORMERS)], ids=["integers", "packed"])
 def test_bytes_of_another_size_are_refused_by_every_codec(codec: Codec, target: Target) -> None:
     weights = np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)
@@ -212,6 +227,39 @@ def test_rows_are_quantized_to_the_bytes_that_they_have_in_the_whole(known: bool
         assert elsewhere.has(tensor, Q4_0)
         assert np.array_equal(elsewhere.packed(tensor, Q4_0), here.packed(tensor, Q4_0))
     assert elsewhere.has(TENSOR, F32)  # as it is stored
+
+
+@pytest.mark.parametrize("shape", [(5, 64), (3, 5, 64), (1, 64), (64,)])
+@pytest.mark.parametrize("n_weights", [1, 2 * 64, 5 * 64, 1 << 20])
+def test_every_row_is_in_one_piece(shape: tuple[int, ...], n_weights: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_cache, "PIECE_WEIGHTS", n_weights)
+    pieces = pieces_of(Tensor("blk.0.attn_q.weight", shape, "F32"))
+    n_rows = shape[-2] if len(shape) > 1 else 1
+    assert [row for start, stop in pieces for row in range(start, stop)] == [*range(int(np.prod(shape[:-1])))]
+    assert all(start // n_rows == (stop - 1) // n_rows for start, stop in pieces)
+    assert max(stop - start for start, stop in pieces) == min(n_rows, max(1, n_weights // 64))
+
+
+class ByRows(made.MadeSource):
+    """Source that reads some rows of a matrix, and never all of them."""
+
+    reads_rows = True
+
+    def read(self, tensor: Tensor) -> Floats:
+        raise AssertionError(f"all of {tensor.name} was read")
+
+    def some_rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        assert (stop - start) * tensor.shape[-1] <= 2 * 64
+        return super().read(tensor)[start:stop]
+
+
+def test_a_matrix_is_quantized_in_pieces_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = levels(tmp_path, TENSOR, channels={TENSOR.name: importance(1, 64)})
+    monkeypatch.setattr(packed_cache, "PIECE_WEIGHTS", 2 * 64)
+    bound = DiskBound(tmp_path, 1 << 20, tensors=[TENSOR.name])
+    pieces = PackedTensors(tmp_path, ByRows((TENSOR,)), GgmlCodec(), whole.importance, bound)
+    for form in (Q4_0, F16):
+        assert np.array_equal(pieces.encode(TENSOR, form), whole.encode(TENSOR, form))
 
 
 def test_shapes_are_folded_into_rows() -> None:

@@ -28,6 +28,7 @@ def sample(folder: Path, n_rows: int = 6, seed: int = 0) -> RowSample:
     return RowSample(levels(folder), {t.name: drawn_rows(t, n_rows, n_groups=2, seed=seed) for t in (DENSE, STACK)}, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tensor", [DENSE, STACK], ids=["matrix", "stack"])
 def test_drawn_rows_have_the_bytes_that_they_have_in_the_whole_tensor(tensor: Tensor, tmp_path: Path) -> None:
     few, whole = sample(tmp_path), levels(tmp_path)

@@ -45,6 +45,7 @@ def test_chosen_rows_are_those_of_the_whole(view: View, llama_gqa: Path) -> None
         n_rows = tensor.shape[0]
         for rows in (np.arange(0, n_rows, 3), np.array([0, n_rows - 1]), np.array([], dtype=np.int64)):
             assert np.array_equal(source.chosen_rows(tensor, rows), source.read(tensor)[rows])
+        assert np.array_equal(source.some_rows(tensor, 1, n_rows - 1), source.read(tensor)[1 : n_rows - 1])
 
 
 @pytest.mark.parametrize("view", [GGUF_VIEW, MODULE_VIEW])

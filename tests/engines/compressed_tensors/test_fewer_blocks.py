@@ -1,5 +1,6 @@
 """Blocks taken away from checkpoints: what transformers loads computes what the original does without these blocks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 
 import bitwright as bw
-from bitwright.compress import Model, load, open_source
+from bitwright.compress import Model, applied, load, narrowed_weights, open_source, whole_structure
+from bitwright.compress import without as rerouted_model
 from bitwright.engines import ENGINES, Recipe
+from bitwright.engines.native.reload import load_native
 from bitwright.errors import UserError
-from bitwright.spaces import Structure
+from bitwright.spaces import Structure, StructureKind
 from tests.compress import tiny_models as tiny
 from tests.made_once import made_once
 from tests.measuring import random_tokens
@@ -52,6 +55,7 @@ def without(model: Model, gone: tuple[int, ...]) -> Model:
     return model
 
 
+@pytest.mark.slow
 def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: Path, tmp_path: Path) -> None:
     """Written files are the same for transformers and for vLLM, which has one of the families here."""
     engine = ENGINES["vllm" if folder.name == _IN_VLLM else "transformers"]
@@ -63,6 +67,53 @@ def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: 
     assert len(found.module.model.layers) == 2
     assert (logits(found) - logits(original)).abs().max() > 1e-3
     torch.testing.assert_close(logits(found), logits(without(original, _KEPT.gone)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [(), (1,)])
+def test_fewer_experts_compute_what_the_original_does_with_routers_that_cannot_choose_the_others(
+    gone: tuple[int, ...], tiny_mixtral: Path, tmp_path: Path
+) -> None:
+    engine = ENGINES["vllm"]
+    original = load(str(tiny_mixtral), view=engine.view)
+    kept = replace(whole_structure(original.source), experts=((0, 3), (1, 2, 3)) if gone else ((0, 1, 3), (1, 2, 3))).without(gone)
+    source, container = engine.narrowed(original.source, kept), engine.container(str(tiny_mixtral)).keeping(kept)
+    path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
+    assert container.size_bytes(path) == container.fixed_bytes(source, (), tmp_path)
+    found = load(str(path))
+    assert found.module.config.num_local_experts == (2 if gone else 3)
+    without_blocks = narrowed_weights(original, {}, whole_structure(original.source).without(gone))
+    dropped = {(i, e): -1 for i, of_block in enumerate(kept.experts) for e in range(4) if i not in gone and e not in of_block}
+    with applied(original, without_blocks), rerouted_model(original, dropped):
+        expected = logits(original)
+    torch.testing.assert_close(logits(found), expected, rtol=1e-5, atol=1e-5)
+    with applied(original, source.widened(container.written(path))):
+        torch.testing.assert_close(logits(original), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [_KEPT, Structure((1, 0, 0, 1), (96, 96, 0, 96))], ids=["layers", "attention"])
+def test_native_computes_what_the_original_does_without_what_is_gone(kept: Structure, model_folders: Path, tmp_path: Path) -> None:
+    shape = {"num_hidden_layers": _N_LAYERS, "intermediate_size": 96}
+    engine, folder = ENGINES["native"], made_once(model_folders / "blocks-llama", lambda place: saved(place, "llama", shape))
+    original = load(str(folder), view=engine.view)
+    source, container = engine.narrowed(original.source, kept), engine.container(str(folder)).keeping(kept)
+    path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
+    assert container.size_bytes(path) == container.fixed_bytes(source, (), tmp_path)
+    found = load_native(path, torch.float32)
+    assert len(found.model.layers) == _N_LAYERS - len(kept.gone)
+    with applied(original, source.widened(container.written(path))):
+        as_written = logits(original)
+    with torch.no_grad():
+        for i in kept.unattended:
+            original.module.model.layers[i].self_attn.o_proj.weight.zero_()
+    expected = logits(without(original, kept.gone))
+    with torch.no_grad():
+        torch.testing.assert_close(found(_IDS).logits, expected, rtol=1e-5, atol=1e-6)
+        cached = found.generate(_IDS[:1], max_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True)
+        again = found(cached.sequences[:, :-1], use_cache=False).logits[:, -3:]
+    torch.testing.assert_close(as_written, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.stack(cached.logits, dim=1), again, rtol=1e-4, atol=1e-5)
 
 
 # --- in a fit
@@ -113,3 +164,26 @@ def test_a_mixture_whose_blocks_share_a_format_is_refused(tiny_mixtral: Path, tm
     with pytest.raises(UserError) as refused:
         bw.fit(small(tiny_mixtral, target="transformers", formats=(), structure=("layers",)), bw.parse_budget("6bpw"), tmp_path / "run")
     sentence(refused.value, "experts", "vllm")
+
+
+@pytest.mark.parametrize(
+    ("target", "kinds", "words"),
+    [
+        ("native", ("experts",), ("mixtures", "none")),
+        ("native", ("heads",), ("attention,layers", "heads")),
+        ("vllm", ("attention",), ("experts,layers", "attention")),
+        ("vllm", ("experts",), ("mixtures", "none")),
+    ],
+)
+def test_what_an_engine_does_not_load_is_refused(target: str, kinds: tuple[StructureKind, ...], words: tuple[str, ...], llama_96: Path) -> None:
+    engine = ENGINES[target]
+    with pytest.raises(UserError) as refused:
+        engine.require_structure(open_source(str(llama_96), engine.view), kinds)
+    sentence(refused.value, *words)
+
+
+def test_an_attention_that_only_native_can_miss_is_refused_elsewhere(llama_96: Path) -> None:
+    engine = ENGINES["vllm"]
+    with pytest.raises(UserError) as refused:
+        engine.narrowed(open_source(str(llama_96), engine.view), Structure((1, 0), (192, 192)))
+    sentence(refused.value, "block 1", "native")

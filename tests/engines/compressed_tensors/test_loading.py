@@ -27,6 +27,7 @@ def saved(family: str, words: Path, folder: Path, **settings: Any) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_layers_that_are_initialised_load_in_formats_that_keep_a_weight(llama_96: Path, tmp_path: Path) -> None:
     model = saved("falcon", llama_96, tmp_path / "falcon", hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     made = built(TRANSFORMERS, model, tmp_path, seed=0, menu=("FP8_ROW", "W8A8_ROW", "FP8A8_ROW"))
@@ -42,6 +43,7 @@ def test_they_are_offered_8_bits_in_place_of_packed_integers(menu: tuple[str, ..
     assert names == [offered, set(menu)]
 
 
+@pytest.mark.slow
 def test_a_model_whose_table_stays_wide_asks_to_be_loaded_in_float32(llama_96: Path, tmp_path: Path) -> None:
     model = saved("ctrl", llama_96, tmp_path / "ctrl", n_embd=32, dff=48, n_layer=1, n_head=2, n_positions=64)
     made = built(TRANSFORMERS, model, tmp_path, seed=0, menu=("W4_G32", "W8_ROW"))

@@ -115,6 +115,7 @@ def test_what_the_engine_predicts_comes_back(stand_in: str, llama_gqa: Path) -> 
     assert (found.version, found.written.tolist()) == ("0.0", written)
 
 
+@pytest.mark.slow
 def test_an_engine_that_refuses_is_quoted(stand_in: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError) as caught:

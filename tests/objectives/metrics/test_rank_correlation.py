@@ -22,6 +22,7 @@ class TestSpearman(DistanceContract):
         return Spearman(5)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(2, 40), st.floats(0.01, 5))
 def test_is_one_minus_scipy_s_correlation_over_the_original_s_head(seed: int, k: int, distance: float) -> None:
     p = distributions(seed)[:2]

@@ -33,6 +33,7 @@ def test_values_are_the_divergence_of_every_sequence() -> None:
     assert by_sequence(WorstSlice(5), p, q, IDS).tolist() == by_sequence(KullbackLeibler(), p, q, IDS).tolist()
 
 
+@pytest.mark.slow
 def test_the_smallest_slice_is_rough_but_not_wild() -> None:
     samples = np.random.default_rng(2).lognormal(sigma=0.4, size=(400, 128))
     found = [WorstSlice(5).summarise(sample) for sample in samples]

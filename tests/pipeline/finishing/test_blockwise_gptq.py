@@ -41,6 +41,7 @@ def run(model: Model, folder: Path) -> dict[str, Mapping[str, Floats]]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["llama_tied", "llama_gqa", "tiny_mixtral"])
 def test_every_block_sees_the_error_of_those_before_it(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     model = load(str(request.getfixturevalue(which)))

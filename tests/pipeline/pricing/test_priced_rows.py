@@ -23,6 +23,7 @@ def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
     return set_up(settings, folder, device="cpu", progress=Silent())
 
 
+@pytest.mark.slow
 def test_small_models_are_priced_by_all_rows_unless_a_number_is_given(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench(small(llama_tied), tmp_path / "o")
     space = whole_space(made)

@@ -1,6 +1,7 @@
 """A Ray cluster of two nodes on this machine: the same plan, also where a node dies; and sentences where workers cannot be had."""
 
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -57,6 +58,25 @@ class Doubled(Task[int]):
         return 2 * self.number
 
 
+class Counting:
+    """Result that counts how often it is pickled on its way."""
+
+    def __init__(self, n_pickled: int = 0) -> None:
+        self.n_pickled = n_pickled
+
+    def __reduce__(self) -> tuple[type["Counting"], tuple[int]]:
+        self.n_pickled += 1
+        return Counting, (self.n_pickled,)
+
+
+@dataclass(frozen=True)
+class Counted(Task[Counting]):
+    place, n_steps = -1, 1
+
+    def do(self, bench: Bench) -> Counting:
+        return Counting()
+
+
 class Removing(Silent):
     """Progress that removes a node as soon as a stage has begun."""
 
@@ -93,13 +113,17 @@ def two_nodes() -> Iterator[Any]:
 def test_workers_do_tasks_in_order_and_those_that_die_are_replaced(
     two_nodes: Any, llama_96: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All at one opening, which is what takes time: results, a user's error, one death, one death too many, and another version."""
+    """All at one opening, which is what takes time: results pickled once, a user's error, one death, one death too many, and another version."""
     (tmp_path / "once").mkdir()
     (tmp_path / "always").mkdir()
     cluster, _ = two_nodes
     with workers_on(Cluster(cluster.address, 2), small(llama_96), tmp_path, device="cpu", progress=Silent()) as workers:
         assert isinstance(workers, RayWorkers)
         assert [*workers.each([Doubled(i) for i in range(9)])] == [2 * i for i in range(9)]
+        before = workers.moved_bytes
+        assert [found.n_pickled for found in workers.each([Counted(), Counted()])] == [1, 1]
+        once = len(pickle.dumps(Counting(), protocol=pickle.HIGHEST_PROTOCOL))
+        assert workers.moved_bytes == (before[0], before[1] + 2 * once)
         with pytest.raises(UserError) as failed:
             [*workers.each([Doubled(1), Doubled(-1)])]
         assert str(failed.value).startswith("Numbers are doubled")

@@ -53,6 +53,7 @@ def drawn(of_error: np.ndarray, n: int = 40_000) -> np.ndarray:
     return np.cov(moved, rowvar=False)
 
 
+@pytest.mark.slow
 def test_wrong_prices_move_the_logarithm_of_the_sum_by_their_share() -> None:
     plans = additive(6, noise=0.0)
     shares, small, rng = cost_shares(plans.table, plans.choices), 1e-3, np.random.default_rng(1)

@@ -45,6 +45,7 @@ def test_falling_values_are_pooled() -> None:
     np.testing.assert_allclose(found[1:4], [block ** (2 / 3), block ** (2 / 3) * 16 ** (1 / 3), 16])
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 10**6), min_size=4, max_size=12))
 @example([461447] * 4)
 def test_the_map_falls_nowhere_and_rises_beyond_the_ends(values: list[int]) -> None:

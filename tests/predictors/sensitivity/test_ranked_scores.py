@@ -31,6 +31,7 @@ def test_the_sum_of_sized_errors_is_a_mean_over_weights() -> None:
 scores = arrays(np.float64, st.integers(2, 8), elements=st.floats(-1e6, 1e6))
 
 
+@pytest.mark.slow
 @given(scores, st.integers(0, 100))
 def test_a_common_format_is_lowered_in_the_order_of_the_scores(values: np.ndarray, seed: int) -> None:
     """Cost over bits saved, which is what a knapsack goes by: as the scores order the units, whatever their sizes."""

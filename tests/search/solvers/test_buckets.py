@@ -17,6 +17,7 @@ class TestBuckets(StrategyContract):
         return solve_in_buckets(space, table, budget_bits)
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0))
 @thorough
 def test_where_a_bucket_is_a_bit_the_best_choice_is_found(instance: tuple[Space, Table], share: float) -> None:

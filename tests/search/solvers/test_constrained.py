@@ -75,6 +75,7 @@ def test_a_row_that_does_not_fit_the_space_is_refused(row: Row) -> None:
         solve_with_rows(space_of([[8, 16]], [[True, True]]), np.zeros((1, 2)), 100, rows=(row,))
 
 
+@pytest.mark.slow
 def test_a_model_of_full_size_keeps_a_row_and_the_last_byte_of_the_budget() -> None:
     space, table = language_model(3, shape_aware=True)
     width = np.array([form.bits_per_weight for form in space.formats])

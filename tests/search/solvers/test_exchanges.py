@@ -18,6 +18,7 @@ def after(space: Space, table: Table, budget_bits: int) -> Choice:
     return exchanged(relaxed(space, table, budget_bits))[0]
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0))
 @thorough
 def test_never_worse_than_before_and_within_the_room(instance: tuple[Space, Table], share: float) -> None:
@@ -30,6 +31,7 @@ def test_never_worse_than_before_and_within_the_room(instance: tuple[Space, Tabl
     assert n_moves >= 0
 
 
+@pytest.mark.slow
 @given(instances(max_units=6, max_formats=2), st.floats(0.0, 1.0))
 @thorough
 def test_no_one_or_two_moves_are_left_that_would_gain_a_thousandth_of_the_gap(instance: tuple[Space, Table], share: float) -> None:

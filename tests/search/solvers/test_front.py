@@ -16,6 +16,7 @@ from tests.search.instances import Table, every_choice, instances, language_mode
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12).map(lambda rows: np.array(rows, dtype=np.float64))
 
 
+@pytest.mark.slow
 @given(instances())
 @thorough
 def test_every_hull_point_is_the_best_of_its_size(instance: tuple[Space, Table]) -> None:
@@ -26,6 +27,7 @@ def test_every_hull_point_is_the_best_of_its_size(instance: tuple[Space, Table])
         assert found == pytest.approx(loss[size <= bits].min(), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(instances())
 @thorough
 def test_no_choice_lies_below_the_hull(instance: tuple[Space, Table]) -> None:

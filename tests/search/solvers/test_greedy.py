@@ -70,6 +70,7 @@ def heap_demoted(space: Space, table: Table, budget_bits: int) -> list[int]:
     return [formats[k] for formats, k in zip(chains, stand, strict=True)]
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0))
 @thorough
 def test_the_sort_takes_what_a_heap_would_pop(instance: tuple[Space, Table], share: float) -> None:
@@ -101,6 +102,7 @@ def convex(draw: st.DrawFn) -> tuple[Space, Table]:
     return space_of(size_bits.tolist(), np.ones(size_bits.shape, dtype=bool).tolist()), -np.cumsum(np.column_stack((nothing, saved)), axis=1)
 
 
+@pytest.mark.slow
 @given(convex(), st.floats(0.0, 1.0))
 @thorough
 def test_on_convex_tables_greedy_is_the_lagrangian_and_within_a_step_of_the_best(instance: tuple[Space, Table], share: float) -> None:
@@ -116,6 +118,7 @@ def test_on_convex_tables_greedy_is_the_lagrangian_and_within_a_step_of_the_best
         assert solution.loss - best <= max(step - 1e-9, 0)
 
 
+@pytest.mark.slow
 @given(convex())
 @settings(deadline=None)
 def test_on_convex_tables_all_agree_at_the_corners_of_the_hull(instance: tuple[Space, Table]) -> None:

@@ -42,6 +42,7 @@ def tied_instances(draw: st.DrawFn) -> tuple[Space, Table]:
     return space, np.array(draw(cells)) / 4
 
 
+@pytest.mark.slow
 @given(tied_instances(), st.floats(0.0, 1.0))
 @thorough
 def test_of_equals_takes_fewest_bits_then_the_lexicographically_first(instance: tuple[Space, Table], share: float) -> None:
@@ -73,6 +74,7 @@ def test_where_sizes_barely_differ_a_thinned_search_owns_to_its_gap(seed: int) -
         assert thinned.gap > 0 or thinned.loss == exact.loss
 
 
+@pytest.mark.slow
 @given(instances(max_units=6), st.floats(0.0, 1.0), st.integers(1, 3))
 @thorough
 def test_a_thinned_search_still_brackets_the_best_loss(instance: tuple[Space, Table], share: float, n_states: int) -> None:
@@ -138,6 +140,7 @@ def test_a_core_that_is_too_small_costs_nothing_but_time(seed: int) -> None:
     assert from_a_small_core(space, table, budget_bits).choice.tolist() == solve(space, table, budget_bits).choice.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [2.6, 4.2])
 def test_twenty_thousand_smooth_units_are_solved_exactly_from_their_core(bits: float) -> None:
     rng, widths = np.random.default_rng(0), np.array([2, 3, 4, 5, 6, 8, 10, 16])

@@ -16,6 +16,7 @@ class TestLagrangian(StrategyContract):
         return solve_lagrangian(space, table, budget_bits)
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0))
 @thorough
 def test_no_worse_than_the_corner_of_the_hull_below_the_budget(instance: tuple[Space, Table], share: float) -> None:

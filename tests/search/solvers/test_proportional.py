@@ -20,6 +20,7 @@ def fine_grained(n_weights: list[int], n_formats: int = 16) -> Space:
     return Space(units, formats, size_bits, np.ones(size_bits.shape, dtype=bool), 5, sum(n_weights))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share_out", [proportional_allocation, proportional_reduction])
 @given(instance=instances(), share=st.floats(0.0, 1.0), data=st.data())
 @thorough
@@ -49,6 +50,7 @@ def test_bits_are_taken_in_proportion_down_to_the_smallest_format() -> None:
     assert (proportional_reduction(space, np.array([1.0, 9.0, 0.0]), 5 + 32 * (6 + 1 + 16)) + 1).tolist() == [6, 1, 16]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=6), st.floats(1.0, 16.0), st.data())
 @thorough
 def test_at_most_one_step_of_a_unit_is_left_unspent_and_larger_shares_get_no_fewer_bits(n: list[int], average: float, data: st.DataObject) -> None:

@@ -24,6 +24,7 @@ def together(matrix: NDArray[np.float64], choices: Choices, index: int) -> NDArr
     return np.einsum("ni,ij,nj->n", share, matrix, share)
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0), st.booleans(), st.data())
 @thorough
 def test_the_best_choice_is_found_for_any_symmetric_matrix(

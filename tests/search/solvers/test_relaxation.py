@@ -15,6 +15,7 @@ def relaxed(space: Space, table: Table, budget_bits: int) -> Relaxation:
     return relax(extra_bits(space), checked_table(space, table), space.offered, room_bits=room_bits(space, budget_bits))
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0))
 @thorough
 def test_no_loss_is_further_from_the_best_than_its_gap(instance: tuple[Space, Table], share: float) -> None:
@@ -27,6 +28,7 @@ def test_no_loss_is_further_from_the_best_than_its_gap(instance: tuple[Space, Ta
     assert all(relaxation.gap(choice) >= own - loss.min() - 1e-9 for choice, own in zip(choices, loss, strict=True))
 
 
+@pytest.mark.slow
 @given(instances(), st.floats(0.0, 1.0))
 @thorough
 def test_rounded_down_it_fits_at_no_reduced_cost(instance: tuple[Space, Table], share: float) -> None:

@@ -43,6 +43,7 @@ def test_ratios_are_of_weights_and_the_middle_of_a_unit_decides() -> None:
     assert tiered(space, np.array([4.0, 3, 2, 1]), formats=FORMATS, ratios=(0.3, 0.5, 0.2)).tolist() == [1, 1, 2, 2]  # at the very end
 
 
+@pytest.mark.slow
 @given(ranked(), st.floats(0.0, 1.2))
 @thorough
 def test_the_budget_is_kept_and_no_more_important_unit_is_coarser(instance: tuple[Space, NDArray[np.float64]], share: float) -> None:
@@ -56,6 +57,7 @@ def test_the_budget_is_kept_and_no_more_important_unit_is_coarser(instance: tupl
         assert (choice == 0).all()
 
 
+@pytest.mark.slow
 @given(ranked(), st.floats(0.0, 1.0))
 @thorough
 def test_two_tiers_lower_the_fewest_of_the_least_important(instance: tuple[Space, NDArray[np.float64]], share: float) -> None:

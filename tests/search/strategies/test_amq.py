@@ -72,6 +72,7 @@ def test_a_design_begins_with_the_uniform_choices_and_is_of_offered_pairs(design
     assert design(LARGE.space, 2, np.random.default_rng(0)).shape == (2, 12)
 
 
+@pytest.mark.slow
 def test_the_stratified_design_covers_all_sizes_and_the_published_one_the_middle() -> None:
     space = space_of([[64, 96, 128]] * 60, [[True] * 3] * 60)
     quarters = []

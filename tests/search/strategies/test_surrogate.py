@@ -14,6 +14,7 @@ from bitwright.testing.strategy_contract import LARGE, problem
 NUMBERS = st.floats(-3.0, 3.0)
 
 
+@pytest.mark.slow
 @given(NUMBERS, st.floats(0.05, 3.0))
 def test_expected_improvement_is_the_mean_of_what_is_gained(gain: float, deviation: float) -> None:
     integral = quad(lambda z: max(gain + deviation * z, 0.0) * norm.pdf(z), -8, 8, points=[max(min(-gain / deviation, 8), -8)])[0]

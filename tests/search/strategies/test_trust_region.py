@@ -40,6 +40,7 @@ def test_the_region_keeps_its_radius_and_grows_by_half_after_successes() -> None
     assert 6 < reached[4] <= 9
 
 
+@pytest.mark.slow
 def test_it_shrinks_to_two_thirds_after_failures_and_to_nothing_means_again_from_elsewhere() -> None:
     region = replace(FEW, radius=4.0, n_failures=1, n_at_once=100, n_pairs=5, n_walks=300)
     strategy = turbo(problem(LARGE.space), LARGE.middle_bits(), learning(LARGE.space), region)

@@ -6,7 +6,7 @@ transformers 5 fuses the experts of a block into one parameter; most checkpoints
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG
 from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.checkpoints.fewer_blocks import BlockSettings, block_settings, renumbered
+from bitwright.compress.models.checkpoints.fewer_experts import of_fewer_experts, slices_of_experts
 from bitwright.compress.models.checkpoints.quantized.quantization import without_quantization
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
@@ -24,8 +25,10 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, ModuleView
 from bitwright.compress.models.modules.recast_buffers import recast_buffers
 from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
+from bitwright.compress.models.ordered_source import attention_paths
+from bitwright.compress.models.routers import is_of_experts
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.spaces import Cut, Tensor, discover
+from bitwright.spaces import Cut, Tensor, discover, expert_of
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class CheckpointFiles:
     """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
 
     `config` is the original `config.json` without its `quantization_config`, `files` the other files by name, `pieces` the parameter slices of the
-    target's `tensors`, and `shapes` those of the module's parameters by name. `blocks` are the settings of `config` that depend on the blocks, and
-    `dtype` is the type in which the packed model must be loaded, empty where any will do.
+    target's `tensors`, and `shapes` those of the module's parameters by name. `absent` are the modules that were taken away, by name. `blocks` are
+    the settings of `config` that depend on the blocks, and `dtype` is the type in which the packed model must be loaded, empty where any will do.
     """
 
     config: Mapping[str, Any]
@@ -105,6 +108,7 @@ class CheckpointFiles:
     names: NamesOnDisk
     blocks: BlockSettings
     dtype: str = ""
+    absent: tuple[str, ...] = ()
 
     def cut_by(self, cut: Cut) -> "CheckpointFiles":
         """Return these files for a target that cuts the tensors of the module."""
@@ -128,7 +132,30 @@ class CheckpointFiles:
         }
         shapes = {new: self.shapes[name] for name, new in kept(self.shapes).items()}
         tensors = tuple(replace(tensor, name=new) for tensor in self.tensors if (new := renumbered(tensor.name, gone)))
-        return replace(self, config=self.blocks.shortened(self.config, gone), pieces=pieces, shapes=shapes, tensors=tensors)
+        absent = tuple(kept(self.absent).values())
+        return replace(self, config=self.blocks.shortened(self.config, gone), pieces=pieces, shapes=shapes, tensors=tensors, absent=absent)
+
+    def without_attention(self, blocks: Collection[int]) -> "CheckpointFiles":
+        """Return the files of the model without the attention of some `blocks`."""
+        absent = tuple(path for layer, path in attention_paths(self.tensors).items() if layer in blocks)
+        tensors = tuple(tensor for tensor in self.tensors if not tensor.name.startswith(tuple(f"{path}." for path in absent)))
+        return replace(self, tensors=tensors, absent=absent)
+
+    def with_experts(self, experts: Sequence[Sequence[int]]) -> "CheckpointFiles":
+        """Return the files of the model of which only these routed `experts` are kept of each block, as many of each that is left; all where there
+        are none.
+
+        Raises:
+            ModelError: the configuration does not say how many there are under a known name.
+        """
+        n_before = next((tensor.shape[0] for tensor in self.tensors if is_of_experts(tensor)), 0)
+        n_after = max((len(kept) for kept in experts), default=n_before)
+        if n_after == n_before:
+            return self
+        of = {tensor.name: experts[expert_of(tensor.name)[0]] for tensor in self.tensors if is_of_experts(tensor)}
+        pieces = {name: slices_of_experts(found, of[name]) if name in of else found for name, found in self.pieces.items()}
+        tensors = tuple(replace(tensor, shape=(n_after, *tensor.shape[1:])) if tensor.name in of else tensor for tensor in self.tensors)
+        return replace(self, config=of_fewer_experts(self.config, n_before, n_after), pieces=pieces, tensors=tensors)
 
     def checkpoint_entries(self, tensors: tuple[Tensor, ...]) -> Iterator[CheckpointEntry]:
         """Yield the checkpoint entries of `tensors`, in their order."""

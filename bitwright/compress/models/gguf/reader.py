@@ -41,6 +41,8 @@ class GgufSource(Source):
         ModelError: no such file, not GGUF, truncated, or split with a part that is missing or of another file.
     """
 
+    reads_rows = True
+
     def __init__(self, path: Path, name: str = "", settings: Mapping[str, str] = NO_SETTINGS) -> None:
         """Open the file at `path`; a model called `name` may have further `settings` beside it."""
         if not path.is_file():

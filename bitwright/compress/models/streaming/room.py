@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.module_state import weights_of
+from bitwright.compress.models.residence import IN_MEMORY, InMemory
 from bitwright.compress.models.streaming.stations import station_bytes, stations_of
 from bitwright.errors import UserError
 
@@ -56,6 +57,12 @@ def streams(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> boo
 def whole_bytes(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> int:
     """Return the bytes of a model in memory while another set of its weights is tried: two of each weight."""
     return CONSTANT_BYTES + _logits_bytes(skeleton, room) + 2 * dtype.itemsize * sum(weight.numel() for weight in weights_of(skeleton).values())
+
+
+def in_memory(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> InMemory:
+    """Return the residence of a model whose weights are all in memory: what else is kept there has half each of what they leave, up to a bound."""
+    each = max(_memory(room) - whole_bytes(skeleton, room, dtype=dtype), 0) // 2
+    return InMemory(min(each, IN_MEMORY.room_bytes), min(each, IN_MEMORY.expanded_bytes))
 
 
 def footprint(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> Footprint:

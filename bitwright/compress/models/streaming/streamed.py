@@ -67,6 +67,7 @@ class Streamed(Residence):
     """Weights of `stations` of a module that are read by `reader` as they are needed."""
 
     is_streamed = True
+    expanded_bytes = 0
 
     def __init__(self, module: nn.Module, stations: Sequence[Station], memory: StationMemory, reader: WeightReader, hidden: HiddenStates) -> None:
         """Take over the parameters of the stations, which have no weights yet, and the `forward` of each station."""

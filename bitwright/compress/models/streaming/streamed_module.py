@@ -14,6 +14,7 @@ from bitwright.compress.models.hub import quietly
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.module_view import rows_of
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, made
+from bitwright.compress.models.streaming.freed_memory import share_memory
 from bitwright.compress.models.streaming.hidden_states import HiddenStates
 from bitwright.compress.models.streaming.station_memory import StationMemory
 from bitwright.compress.models.streaming.stations import stations_of
@@ -27,6 +28,7 @@ def streamed_module(checkpoint: Checkpoint, *, device: torch.device, dtype: torc
     Raises:
         ModelError: its blocks cannot be found, or a weight cannot be read.
     """
+    share_memory()
     with quietly(checkpoint.path), no_init_weights(), init_empty_weights(include_buffers=False):
         module = made(checkpoint.config, dtype=dtype)
     module.tie_weights()

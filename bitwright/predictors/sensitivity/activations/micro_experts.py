@@ -109,12 +109,8 @@ class _Values(Tap):
         """Ignore look-ups: feed-forward blocks have none."""
 
     def _weights(self, layer: int, expert: int) -> Torch:
-        """Return the router's weights of an expert's tokens `(n_tokens, 1)`, ordered by the expert's rank among a token's experts, then by token."""
-        if expert < 0:
-            return torch.ones(1, 1)
-        routed = self._routed[layer]
-        places = expert == routed.chosen.reshape(-1, routed.chosen.shape[-1]).T
-        return routed.weights.reshape(-1, routed.chosen.shape[-1]).T[places][:, None]
+        """Return the router's weights of an expert's tokens `(n_tokens, 1)`."""
+        return torch.ones(1, 1) if expert < 0 else self._routed[layer].weights_of(expert)[:, None]
 
     def _add(self, name: str, squares: Torch, largest: Torch) -> None:
         self.squares[name] = self.squares[name] + squares if name in self.squares else squares

@@ -71,6 +71,7 @@ def test_the_comparison_notices_a_wrong_row_of_the_table(family, broken, tokeniz
     assert max(divergences(*built(family, tokenizers, torch.float32), tmp_path / "model.gguf")) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_light_deepseek_has_no_narrow_queries(tokenizers, tmp_path):
     assert max(map(abs, divergences(*of_config(tiny.LITE, "lite", tokenizers, torch.float32), tmp_path / "model.gguf"))) < TOLERANCE
 

@@ -80,6 +80,7 @@ def test_the_size_is_counted_to_the_byte(tensors: tuple[Tensor, ...], metadata: 
     assert [file.name for file in tmp_path.iterdir()] == ["model.gguf"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_space_counts_the_size_of_a_model_to_the_byte(model: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source = open_source(str(request.getfixturevalue(model)))

@@ -70,6 +70,7 @@ def test_a_file_cut_by_a_byte_is_refused(whole: bytes, tmp_path: Path) -> None:
     refused(path)
 
 
+@pytest.mark.slow
 @given(share=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255), span=st.integers(1, 8))
 @in_one_folder
 def test_a_changed_header_is_refused_or_still_a_model(share: float, value: int, span: int, whole: bytes, tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ def test_what_does_not_fit_is_streamed(llama_gqa: Path, tmp_path: Path) -> None:
     assert "streamed block by block, since in memory it would take" in does_not.notes[0]
 
 
+@pytest.mark.parametrize(("left", "text", "expanded"), [(0, 0, 0), (3000, 1500, 1500), (5 << 30, 1 << 30, 1 << 31)])
+def test_what_is_kept_beside_a_model_in_memory_stays_within_the_limit(left: int, text: int, expanded: int, llama_gqa: Path, tmp_path: Path) -> None:
+    whole = whole_bytes(open_checkpoint(str(llama_gqa)).skeleton, Room(tmp_path), dtype=torch.float32)
+    kept = load(str(llama_gqa), view=MODULE_VIEW, room=Room(tmp_path, whole + left)).residence
+    assert (kept.room_bytes, kept.expanded_bytes) == (text, expanded)
+
+
 def test_a_limit_below_two_blocks_names_the_least(llama_gqa: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         load(str(llama_gqa), view=MODULE_VIEW, room=Room(tmp_path, 1000))

@@ -49,6 +49,7 @@ def measured(subject: Subject, shares: NDArray[np.float64]) -> float:
         return float(reference.measure(subject.model, (KullbackLeibler(),))[SOME, 0].mean())
 
 
+@pytest.mark.slow
 def test_the_divergence_is_that_of_the_mixed_weights_and_its_slopes_those_of_small_changes(subject: Subject) -> None:
     space, shares = subject.space, shares_of(subject.space)
     nats, slopes = mixtures(subject)(shares, SOME)
