@@ -96,7 +96,7 @@ def require_structure(plan: Plan, engine: Engine, source: Source) -> None:
         kept = plan.structure.kept
         engine.narrowed(source, kept).require_whole_blocks(plan.formats)
         if kept.dropped(whole_structure(source)):
-            engine.require_structure(source, ("experts",))
+            engine.require_structure(source, ["experts"])
     except UserError as error:
         raise PlanError(str(error)) from error
 

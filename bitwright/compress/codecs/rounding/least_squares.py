@@ -90,8 +90,9 @@ def _through(design: Floats, mask: Mask, group: int, h: Floats) -> Floats:
     """
     n_columns, found, n_kept = mask.shape[1], np.zeros_like(design), np.cumsum(mask, axis=1)
     for start in range(0, n_columns, group):
-        window = slice(start, min(start + group, n_columns))
-        first, last = (n_kept[:, start] - mask[:, start]) // group, (n_kept[:, window.stop - 1] - 1) // group
+        stop = min(start + group, n_columns)
+        window, first = slice(start, stop), np.floor_divide(n_kept[:, start] - mask[:, start], group)
+        last = np.floor_divide(n_kept[:, stop - 1] - 1, group)
         for step in range(2):
             rows = np.flatnonzero(first + step <= last)
             at = first[rows] + step
