@@ -57,7 +57,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class Found:
-    """What a seed came to with the rows `rows`: a description of what they save and of how prices differ, and for each budget the divergences by
+    """Result of a seed with the rows `rows`: a description of what they save and of how prices differ, and for each budget the divergences by
     sequence of the plan from all rows and of that from the sample.
     """
 

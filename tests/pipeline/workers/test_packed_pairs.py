@@ -1,4 +1,4 @@
-"""What a worker is."""
+"""Identity of workers: what differs is named."""
 
 from bitwright.pipeline.workers.bench import identity_of
 

@@ -53,7 +53,7 @@ def test_what_a_thread_freed_is_no_longer_the_process_s() -> None:
 
 @_LINUX
 def test_threads_that_share_memory_keep_nothing_of_their_own() -> None:
-    """In processes of their own, since what a process has decided for its threads stays."""
+    """Compare processes of their own, since what a process has decided for its threads stays."""
     kept = {}
     for way in ("apart", "shared"):
         found = subprocess.run([sys.executable, "-c", _THREADS, freed_memory.__file__, way], capture_output=True, text=True, check=True)
