@@ -21,7 +21,7 @@ gc.disable()  # nothing that is imported or collected is garbage, and looking fo
 
 #: what takes long to make once: a process to fork others from, which has the imports done, and the syntax trees of all files; and whose tests need it
 _SHARED = {
-    "forks": ("tests.processes import", "tests.work import", "tests.campaign.ground import"),
+    "forks": ("tests.processes import", "tests.work import", "tests.campaign.ground import", "bitwright.testing.strategy_contract import"),
     "syntax trees": ("tests.syntax_trees import",),
 }
 

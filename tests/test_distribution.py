@@ -49,7 +49,7 @@ def test_what_is_installed_runs(distributions: Path, tmp_path: Path) -> None:
     ran(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     wheel = next(distributions.glob("*.whl"))
-    ran(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    ran(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", wheel, cwd=tmp_path)
     own = Path(ran(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=tmp_path).strip())
     (own / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
     where = ran(python, "-c", "import bitwright.devices.device as b; print(b.__file__, *b.profile_names())", cwd=tmp_path)
