@@ -82,8 +82,8 @@ class GeneSpace:
     def moved_into(self, genes: Genes, window: tuple[float, float], rng: np.random.Generator) -> Genes | None:
         """Return genes with random widths moved a step at a time until the share is in the window; None where a step is too long for it."""
         made = genes.copy()
-        for step, outside in ((1, lambda: self.share(made) > window[1]), (-1, lambda: self.share(made) < window[0])):
-            while outside():
+        for step, bound in ((1, window[1]), (-1, window[0])):
+            while step * (self.share(made) - bound) > 0:
                 movable = [(b, k) for b, k in np.argwhere(made > 0) if 0 <= self._place(made, b, k) + step < len(self.options[b][k])]
                 if not movable:
                     break

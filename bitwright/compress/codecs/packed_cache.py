@@ -183,8 +183,4 @@ class PackedTensors:
 
     def _encoded_in_pieces(self, tensor: Tensor, form: Format) -> Bytes:
         """Quantize a matrix a few million weights at a time: an embedding may be as large as all blocks that a streamed model has in memory."""
-        n_rows, n_columns = matrix_shape(tensor)
-        packed = np.empty((n_rows, form.size_bytes((1, n_columns))), dtype=np.uint8)
-        for start, stop in pieces_of(tensor):
-            packed[start:stop] = self.encode_rows(tensor, form, start=start, stop=stop).reshape(stop - start, -1)
-        return packed.reshape(-1)
+        return np.concatenate([self.encode_rows(tensor, form, start=start, stop=stop).reshape(-1) for start, stop in pieces_of(tensor)])

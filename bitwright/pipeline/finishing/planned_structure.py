@@ -95,7 +95,8 @@ def require_structure(plan: Plan, engine: Engine, source: Source) -> None:
         engine.require_structure(source, ())
         kept = plan.structure.kept
         engine.narrowed(source, kept).require_whole_blocks(plan.formats)
-        engine.require_structure(source, ("experts",) if kept.dropped(whole_structure(source)) else ())
+        if kept.dropped(whole_structure(source)):
+            engine.require_structure(source, ("experts",))
     except UserError as error:
         raise PlanError(str(error)) from error
 

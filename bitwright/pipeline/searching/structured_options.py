@@ -96,7 +96,7 @@ class BlockOptions:
             kept.append((int(picked[-2]), int(picked[-1])))
         for u, picked in zip(outside, picks[self.whole.n_layers :], strict=True):
             choice[u] = picked[0]
-        structure = Structure(*zip(*kept, strict=True), self._experts()) if kept else self.whole
+        structure = Structure(tuple(groups for groups, _ in kept), tuple(channels for _, channels in kept), self._experts())
         return choice, structure.without(structure.gone)
 
     def _experts(self) -> tuple[tuple[int, ...], ...]:

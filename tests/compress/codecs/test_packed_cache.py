@@ -260,6 +260,10 @@ def test_a_matrix_is_quantized_in_pieces_to_the_same_bytes(tmp_path: Path, monke
     pieces = PackedTensors(tmp_path, ByRows((TENSOR,)), GgmlCodec(), whole.importance, bound)
     for form in (Q4_0, F16):
         assert np.array_equal(pieces.encode(TENSOR, form), whole.encode(TENSOR, form))
+    for name in ("W4_G32", "W3_G32", "W8_ROW"):  # whose layers take more bytes than their rows
+        form, rows, at_once = TRANSFORMERS.format(name), ByRows((TENSOR,)), made.MadeSource((TENSOR,))
+        packed = (PackedTensors(tmp_path / name, source, packed_codec(), whole.importance, bound) for source in (rows, at_once))
+        assert np.array_equal(*(tensors.encode(TENSOR, form) for tensors in packed))
 
 
 def test_shapes_are_folded_into_rows() -> None:
