@@ -88,10 +88,12 @@ def _through(design: Floats, mask: Mask, group: int, h: Floats) -> Floats:
     """Return `design @ h`, `(n_rows, n, n_groups, n_columns)`, without most of the zeros: among `group` columns a row keeps weights of two groups at
     most.
     """
-    n_columns, found, n_kept = mask.shape[1], np.zeros_like(design), np.cumsum(mask, axis=1)
+    n_columns, found = mask.shape[1], np.zeros_like(design)
+    n_kept: NDArray[np.int64] = np.cumsum(mask, axis=1)
     for start in range(0, n_columns, group):
         window = slice(start, min(start + group, n_columns))
-        first, last = (n_kept[:, start] - mask[:, start]) // group, (n_kept[:, window.stop - 1] - 1) // group
+        first: NDArray[np.int64] = (n_kept[:, start] - mask[:, start]) // group
+        last: NDArray[np.int64] = (n_kept[:, window.stop - 1] - 1) // group
         for step in range(2):
             rows = np.flatnonzero(first + step <= last)
             at = first[rows] + step

@@ -23,7 +23,7 @@ class RecentMasks:
     def found(self, tensor: tuple[str, int], weights: Floats, importance: Floats, pattern: Pattern, prune: Callable[[], Pruned]) -> Pruned:
         """Return what `prune` returned for the same pattern, weights `(n_rows, n_columns)`, importance `(n_columns,)` and tensor, or call it."""
         of = hashlib.blake2b(repr(tensor).encode() + importance.tobytes(), digest_size=16)
-        of.update(weights)
+        of.update(weights.data)
         if of.digest() != self._of:
             self._of, self._kept = of.digest(), {}
         if pattern in self._kept:
