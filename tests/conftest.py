@@ -21,7 +21,7 @@ gc.disable()  # nothing that is imported or collected is garbage, and looking fo
 
 #: what takes long to make once: a process to fork others from, which has the imports done, and the syntax trees of all files; and whose tests need it
 _SHARED = {
-    "forks": ("tests.processes import", "tests.work import", "tests.campaign.ground import", "bitwright.testing.strategy_contract import"),
+    "forks": ("tests.processes import", "tests.work import", "tests.campaign.ground import"),
     "syntax trees": ("tests.syntax_trees import",),
 }
 
@@ -44,6 +44,11 @@ def _shared_by(path: Path) -> str | None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatShare:
     """Return the scheduler for `--dist loadfile`, as the Makefile asks, and for all others."""
     return FilesThatShare(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for other processes more than it computes, so that no process of pytest-xdist waits alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_ray_workers.py")
 
 
 def pytest_collection_finish() -> None:
