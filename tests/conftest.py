@@ -41,9 +41,9 @@ def _shared_by(path: Path) -> str | None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatShare:
-    """Return the scheduler for `--dist loadfile`, as the Makefile asks, and for all others."""
-    return FilesThatShare(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesThatShare | None:
+    """Return the scheduler for `--dist loadfile`, as the Makefile asks; others stay those of pytest-xdist."""
+    return FilesThatShare(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

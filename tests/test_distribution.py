@@ -55,4 +55,4 @@ def test_what_is_installed_runs(distributions: Path, tmp_path: Path) -> None:
     where = ran(python, "-c", "import bitwright.devices.device as b; print(b.__file__, *b.profile_names())", cwd=tmp_path)
     assert where.startswith(str(own))
     assert "raspberry-pi-5-8gb" in where
-    assert "fit" in ran(tmp_path / "venv" / "bin" / "bitwright", "--help", cwd=tmp_path)
+    assert "auto" in ran(tmp_path / "venv" / "bin" / "bitwright", "methods", cwd=tmp_path)

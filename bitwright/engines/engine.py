@@ -19,7 +19,7 @@ from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
 from bitwright.spaces import DROP, PRUNE, STRUCTURE_KINDS, Format, Structure, StructureKind, Target, part_of, uncut
 
-_NO_STRUCTURE = "Parts are taken away for llama.cpp, and whole blocks for transformers and vllm; {name} has formats for that: leave --structure out."
+_NO_STRUCTURE = "Parts are taken away for llama.cpp, transformers, vllm and native, which load what is left; {name} does not: leave --structure out."
 
 
 @dataclass(frozen=True)
