@@ -25,10 +25,10 @@ def ignorant(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 
 def ridge(space: Space) -> Refit:
-    """A table fitted by least squares, drawn to zero a little."""
+    """A table of the offered pairs fitted by least squares, drawn to zero a little."""
 
     def ones(choices: Choices) -> NDArray[np.float64]:
-        return (choices[:, :, None] == np.arange(len(space.formats))).reshape(len(choices), -1).astype(np.float64)
+        return (choices[:, :, None] == np.arange(len(space.formats)))[:, space.offered].astype(np.float64)
 
     def refit(choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
         design = ones(choices)
