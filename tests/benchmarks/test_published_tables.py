@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from benchmarks.published_tables.__main__ import main, print_assignment, print_bytes, print_prior, print_whole
 from benchmarks.published_tables.assignment import contest, instance
@@ -204,7 +204,7 @@ def test_the_prior_ranks_the_tensors_of_a_model_left_out(models: tuple[Published
     known = tuple(learned(model) for model in models)
     for model, published in enumerate(models):
         guess = prior(models, model, [], of=known)
-        assert spearmanr(guess, list(published.singles.values()))[0] > 0.9
+        assert scipy.stats.spearmanr(guess, list(published.singles.values()))[0] > 0.9
 
 
 def test_what_the_package_learns_from_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata, spearmanr
 
 from bitwright.spaces import Choices
 
@@ -37,9 +37,10 @@ def rank_agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64]
     if n < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
         return Agreement(n, spearman=nan, low=nan, high=nan, kendall=nan)
     draws = rng.integers(n, size=(_RESAMPLES, n))
-    resampled = _pearson(rankdata(predicted[draws], axis=1), rankdata(measured[draws], axis=1))
+    resampled = _pearson(scipy.stats.rankdata(predicted[draws], axis=1), scipy.stats.rankdata(measured[draws], axis=1))
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Agreement(n, float(spearmanr(predicted, measured)[0]), float(low), float(high), float(kendalltau(predicted, measured)[0]))
+    spearman, kendall = scipy.stats.spearmanr(predicted, measured)[0], scipy.stats.kendalltau(predicted, measured)[0]
+    return Agreement(n, float(spearman), float(low), float(high), float(kendall))
 
 
 def sums(table: NDArray[np.float64], choices: Choices) -> NDArray[np.float64]:
@@ -57,7 +58,7 @@ def table_agreement(tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.flo
     for i, first in enumerate(listed):
         for j, second in enumerate(listed[:i]):
             both = ~np.isnan(first) & ~np.isnan(second)
-            found[i, j] = found[j, i] = float(_pearson(rankdata(first[both]), rankdata(second[both])))
+            found[i, j] = found[j, i] = float(_pearson(scipy.stats.rankdata(first[both]), scipy.stats.rankdata(second[both])))
     return found
 
 

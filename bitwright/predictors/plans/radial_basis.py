@@ -11,8 +11,8 @@ measured choices is left out. The standard deviation is the root mean square of 
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.interpolate import RBFInterpolator
 
 from bitwright.errors import UserError
 from bitwright.predictors.plans.predictor import Predict, Predictor
@@ -42,7 +42,7 @@ class RadialBasisPredictor(Predictor):
         require_samples(distinct, 2, "Radial basis functions")
         points = ranks(self.offered, distinct)[:, varies]
         _require_independent(points)
-        interpolant = RBFInterpolator(points, means, kernel="cubic", degree=1)
+        interpolant = scipy.interpolate.RBFInterpolator(points, means, kernel="cubic", degree=1)
         deviation = _left_out(points, means)
 
         def predict(others: Choices) -> tuple[Floats, Floats]:

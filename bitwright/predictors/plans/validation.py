@@ -6,8 +6,8 @@ Every measured choice is predicted by a fit to the other folds and compared with
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 
 from bitwright.errors import UserError
 from bitwright.predictors.plans.predictor import Predictor
@@ -35,12 +35,12 @@ class Validation:
     @property
     def spearman(self) -> float:
         """Return Spearman's rank correlation of predicted and measured; NaN for fewer than three choices, or where one of the two is constant."""
-        return float(spearmanr(self.means, self.values)[0]) if self._varies else float("nan")
+        return float(scipy.stats.spearmanr(self.means, self.values)[0]) if self._varies else float("nan")
 
     @property
     def kendall(self) -> float:
         """Return Kendall's τ; NaN as for `spearman`."""
-        return float(kendalltau(self.means, self.values)[0]) if self._varies else float("nan")
+        return float(scipy.stats.kendalltau(self.means, self.values)[0]) if self._varies else float("nan")
 
     @property
     def root_mean_square(self) -> float:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
-from scipy.stats import rankdata
 
 from bitwright.spaces import Space
 
@@ -38,7 +38,7 @@ def power_product(tables: Sequence[Table], exponents: Sequence[float]) -> Table:
 def rank_average(tables: Sequence[Table]) -> Table:
     """Return the mean rank of each pair over the tables, from 0 for the cheapest pair to 1 for the most expensive; equal prices share a rank."""
     both = _shared(tables)
-    ranks = np.mean([rankdata(table[both]) for table in tables], axis=0)
+    ranks = np.mean([scipy.stats.rankdata(table[both]) for table in tables], axis=0)
     return _spread(both, (ranks - 1) / max(int(both.sum()) - 1, 1))
 
 

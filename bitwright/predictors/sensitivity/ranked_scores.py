@@ -16,8 +16,8 @@ The relative weight error adds the effect of the format on the unit, which the s
 """
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from bitwright.spaces import Space
 
@@ -30,7 +30,7 @@ def scored_table(scores: NDArray[np.float64], space: Space, *, relative_error: N
     """
     if not np.isfinite(scores).all():
         raise ValueError(f"scores must be finite: {scores}")
-    ranks: NDArray[np.float64] = rankdata(scores) / len(scores)
+    ranks: NDArray[np.float64] = scipy.stats.rankdata(scores) / len(scores)
     return ranks[:, None] * sized(relative_error, space)
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy
 import torch
-from scipy.stats import chisquare
 
 from bitwright.compress import Model
 from bitwright.objectives import Shape, collect_importance, draw, sample_texts, sample_with_importance
@@ -73,7 +73,7 @@ def test_drawing_follows_the_distribution() -> None:
     assert found.shape == (20_000, 1)
     counts = np.bincount(found[:, 0].numpy(), minlength=6)
     assert counts[[0, 3]].tolist() == [0, 0]
-    assert chisquare(counts[[1, 2, 4, 5]], 20_000 * np.array([0.5, 0.25, 0.125, 0.125])).pvalue > 0.01
+    assert scipy.stats.chisquare(counts[[1, 2, 4, 5]], 20_000 * np.array([0.5, 0.25, 0.125, 0.125])).pvalue > 0.01
 
 
 def test_rows_are_drawn_independently_of_each_other() -> None:

@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import scipy
 from scipy.optimize import approx_fprime
-from scipy.stats import multivariate_normal
 
 from bitwright.predictors.plans import additive_gp
 from bitwright.predictors.plans.additive_gp import NoiseTerm, Prior, fit_posterior, fit_posterior_to_values, predict_nats
@@ -64,7 +64,7 @@ def test_the_evidence_is_that_of_the_normal_distribution() -> None:
     parts, squared, z = np.array([half[0] @ half[0].T, half[1] @ half[1].T, np.eye(6)]), np.array([0.5, 2.0, 0.3]), rng.standard_normal(6)
     total = np.tensordot(squared, parts, axes=1)
     minus, slopes = additive_gp._minus_log_evidence(parts, z, squared)
-    assert minus == pytest.approx(-multivariate_normal(np.zeros(6), total).logpdf(z) - 3 * np.log(2 * np.pi))
+    assert minus == pytest.approx(-scipy.stats.multivariate_normal(np.zeros(6), total).logpdf(z) - 3 * np.log(2 * np.pi))
     numeric = approx_fprime(np.log(squared) / 2, lambda logs: additive_gp._minus_log_evidence(parts, z, np.exp(2 * logs))[0], 1e-6)
     np.testing.assert_allclose(slopes, numeric, rtol=1e-3)
 

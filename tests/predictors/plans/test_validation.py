@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kendalltau, spearmanr
 
 from bitwright.errors import UserError
 from bitwright.predictors import Folds, Measured, Validation, cross_validate
@@ -23,8 +23,8 @@ def some(n: int = 50, *, seed: int = 0, noise: float = 0.0) -> Validation:
 
 def test_statistics_are_their_definitions() -> None:
     found = some()
-    assert found.spearman == pytest.approx(spearmanr(found.values, found.means)[0])
-    assert found.kendall == pytest.approx(kendalltau(found.values, found.means)[0])
+    assert found.spearman == pytest.approx(scipy.stats.spearmanr(found.values, found.means)[0])
+    assert found.kendall == pytest.approx(scipy.stats.kendalltau(found.values, found.means)[0])
     assert found.root_mean_square == pytest.approx(np.sqrt(np.mean((found.values - found.means) ** 2)))
 
 
@@ -41,7 +41,7 @@ def test_unstated_noise_lowers_the_coverage() -> None:
 def test_ranks_among_some() -> None:
     found = some()
     near = found.values < np.median(found.values)
-    assert found.among(near).spearman == pytest.approx(spearmanr(found.values[near], found.means[near])[0])
+    assert found.among(near).spearman == pytest.approx(scipy.stats.spearmanr(found.values[near], found.means[near])[0])
     assert found.among(near).coverage == pytest.approx(np.mean(np.abs(found.values - found.means)[near] <= 1.6448536 * found.deviations[near]))
 
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.integrate import quad
-from scipy.stats import norm
 
 from bitwright.search import Learning, Trials
 from bitwright.search.strategies.surrogate import Incumbent, SurrogateState, expected_improvement
@@ -17,7 +16,8 @@ NUMBERS = st.floats(-3.0, 3.0)
 @pytest.mark.slow
 @given(NUMBERS, st.floats(0.05, 3.0))
 def test_expected_improvement_is_the_mean_of_what_is_gained(gain: float, deviation: float) -> None:
-    integral = quad(lambda z: max(gain + deviation * z, 0.0) * norm.pdf(z), -8, 8, points=[max(min(-gain / deviation, 8), -8)])[0]
+    density, kink = scipy.stats.norm.pdf, max(min(-gain / deviation, 8), -8)
+    integral = scipy.integrate.quad(lambda z: max(gain + deviation * z, 0.0) * density(z), -8, 8, points=[kink])[0]
     assert expected_improvement(np.array([gain]), np.array([deviation]))[0] == pytest.approx(integral, abs=1e-7)
 
 
