@@ -15,7 +15,7 @@ from bitwright.engines.by_name import (
 )
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import HEALTHY_NATS, Check
-from bitwright.engines.checking import N_CONTEXTS, check, digest_row, prefixes
+from bitwright.engines.checking import N_CONTEXTS, N_TEXTS, check, digest_row, prefixes
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.container import MODEL, Container, Recipe
@@ -41,6 +41,7 @@ __all__ = [
     "NATIVE",
     "NATIVE_CHANNELS",
     "N_CONTEXTS",
+    "N_TEXTS",
     "Anatomy",
     "Check",
     "CheckRequest",

@@ -15,6 +15,7 @@ from bitwright.written_files import NOT_WRITTEN, RECORD, require_as_written, wri
 
 N_CONTEXTS = 16
 _LENGTHS = 4
+N_TEXTS = N_CONTEXTS // _LENGTHS  # what the contexts are taken from
 _CONTEXT_TOKENS = 128  # the longest context; llama.cpp is opened with room for twice as many
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bitwright.compress import Room, load, open_headers
 from bitwright.devices import Device
-from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_held, prefixes
+from bitwright.engines import N_CONTEXTS, N_TEXTS, Check, check, engine_named, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import CostObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_movable, require_routers, require_searchable
@@ -233,7 +233,7 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     if plan.structure is not None:
         model = model_of(plan, model, importance_of(plan, whole.source))
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)
-    texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
+    texts = sample_texts(model, Shape(0, N_TEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
 
 
