@@ -46,7 +46,7 @@ def lanes(settings: Settings, out: Path) -> dict[str, tuple[Lab, str]]:
     """The run and the method of each lane."""
     inside = ordered(settings, out / "ordered")
     in_parts = replace(settings, target="native-channels")
-    pruning = opened(replace(in_parts, model=inside, formats=(*settings.formats, PRUNE.name)), out / "pruned")
+    pruning = opened(replace(in_parts, model=inside, structure=("channels",)), out / "pruned")
     found = {
         "whole": (opened(settings, out / "whole"), "auto"),
         "as they lie": (opened(in_parts, out / "as they lie"), "auto"),
@@ -55,7 +55,7 @@ def lanes(settings: Settings, out: Path) -> dict[str, tuple[Lab, str]]:
         "pruned": (pruning, "auto"),
     }
     if any(unit.expert >= 0 for unit in pruning.run.space.units):
-        found["with drops"] = (opened(replace(settings, formats=(*settings.formats, DROP.name)), out / "with drops"), "auto")
+        found["with drops"] = (opened(replace(settings, structure=("experts",)), out / "with drops"), "auto")
         found |= {name: (pruning, name) for name in ("camera-p", "camera-q")}
     return found
 

@@ -146,7 +146,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = settings_of(args)
-    kept, dropping = opened(settings, args.out / "kept"), opened(replace(settings, formats=(*settings.formats, DROP.name)), args.out / "dropping")
+    kept, dropping = opened(settings, args.out / "kept"), opened(replace(settings, structure=("experts",)), args.out / "dropping")
     if args.ranking:
         print(ranking(kept, dropping))
         return

@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--n-calibration", type=int, default=32)
     parser.add_argument("--n-held-out", type=int, default=64)
     parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--dtype", default="")
     parser.add_argument("--evaluations", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
     said = parser.parse_args()
@@ -84,6 +85,7 @@ def main() -> None:
         n_calibration=said.n_calibration,
         n_held_out=said.n_held_out,
         sequence_length=said.length,
+        dtype=said.dtype,
         structure=kinds,
         structure_method=method,
     )

@@ -110,13 +110,14 @@ def search(
             rich_help_panel=BUDGET,
         ),
     ] = "f16",
+    structure: Structure = "",
     points: Annotated[
         int, typer.Option(metavar="N", help=f"Number of points of the front to measure on held-out text, {POINTS}.", rich_help_panel=SEARCH)
     ] = 6,
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, search the whole front of size against quality, and measure points of it on held-out text."""
-    settings = run.settings(cache_types=cache_types)
+    settings = run.settings(cache_types=cache_types, structure=structure)
     cluster, by = machines.cluster(), effort.search()
     bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows(), cluster=cluster)
     opened = bw.open_run(out_folder)

@@ -29,7 +29,7 @@ from bitwright.compress import (
 )
 from bitwright.engines.narrowed_source import NarrowedSource, nothing, require_droppable, require_same_experts, require_unbiased
 from bitwright.errors import UserError
-from bitwright.spaces import WHOLE_BLOCK_KINDS, Structure, StructureKind, Target, Tensor, block_of, discover, expert_of, joined, role_of
+from bitwright.spaces import WHOLE_BLOCK_KINDS, Structure, StructureKind, Target, Tensor, expert_of, role_of
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -133,7 +133,7 @@ def require_shortenable(
     has `files`, without parts of these `kinds`.
 
     Raises:
-        UserError: only whole blocks go, what is left of one that is gone would add a bias, or blocks share a format.
+        UserError: only whole blocks go, or what is left of one that is gone would add a bias.
         ModelError: its blocks are not attention and a feed-forward part, all alike, or its configuration says more of them than is known.
     """
     other = next((kind for kind in kinds if kind not in taken), "")
@@ -145,13 +145,6 @@ def require_shortenable(
     whole = whole_structure(source)
     require_unbiased(source)
     require_droppable(source, kinds)
-    units = discover(source.tensors)
-    shared = next((unit.name for unit in joined(units, target.together) if unit.layer < 0 and any(block_of(t.name) for t in unit.tensors)), "")
-    if shared:
-        raise UserError(
-            f"Formats and blocks are chosen together where blocks have formats of their own; {target.name} has one for all {shared} of a model: "
-            "leave --structure out, or choose --target vllm or llama.cpp."
-        )
     files.without(range(1, whole.n_layers))
     if "experts" in kinds:
         files.with_experts([of_block[: source.n_experts_used] for of_block in whole.experts])

@@ -122,10 +122,13 @@ def best_widths(
 
     add(lambda: space.random(rng), by.n_population)
     for _ in range(by.n_epochs if measured else 0):
+        n_known = len(measured)
         parents = [genes for _, genes in sorted(measured.values(), key=lambda pair: pair[0])[: by.n_parents]]
         add(lambda: space.mutated(parents[rng.integers(len(parents))], rng), by.n_mutated)  # noqa: B023  # drawn at once
         add(lambda: _crossed(parents[rng.integers(len(parents))], parents[rng.integers(len(parents))], rng), by.n_crossed)  # noqa: B023
         add(lambda: space.random(rng), by.n_population - by.n_mutated - by.n_crossed)
+        if len(measured) == n_known:
+            break  # a small model has no others
     return min(measured.values(), key=lambda pair: pair[0])[1] if measured else None
 
 

@@ -14,6 +14,7 @@ from bitwright.search import Problem, Row, Strategy, at_least, bits_between, giv
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role_of
 
 _OTHERS_BITS = 4  # bits of all matrices outside the experts
+_STRUCTURE = {DROP.name: "experts", PRUNE.name: "channels"}  # kinds that put these formats in the menu
 _PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # fractions of the experts of a layer
 _TIERS = {8: 0.1, 4: 0.3, 2: 0.6}  # bits, and the share of a layer's experts
 #: space, budget in bits -> side constraints of the programme
@@ -60,14 +61,14 @@ def _experts_for(name: str) -> Callable[[Space], None]:
     return require
 
 
-def _drops_for(name: str, *absences: Format) -> Callable[[Space], None]:
+def _drops_for(name: str, *absences: Absence) -> Callable[[Space], None]:
     """Return a function that requires the first of `absences` that the space knows to be offered, for the method called `name`."""
 
     def require(space: Space) -> None:
         absence = next((absence for absence in absences if absence in space.formats), absences[-1])
         if absence not in space.formats or not space.offered[:, space.formats.index(absence)].any():
             raise UserError(
-                f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture."
+                f"{name} drops experts, and this space drops none: use --target native, with --structure {_STRUCTURE[absence.name]} and a mixture."
             )
 
     return require

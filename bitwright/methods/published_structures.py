@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.errors import UserError
 from bitwright.methods.evolved_drops import evolved_drops
 from bitwright.methods.evolved_widths import evolved_widths
 from bitwright.methods.published_drops import DROP_KINDS, DROPS_DIFFER, DROPS_SOURCE, EVOPRESS_DROPS, drops_name, named_drops, read_drops
@@ -146,11 +147,15 @@ def asked_structure(text: str) -> tuple[tuple[StructureKind, ...], str]:
     return the kinds and the method's name, empty for none.
 
     Raises:
-        UserError: a word is neither, or there is no such file.
+        UserError: a word is neither, a method is not alone, or there is no such file.
     """
     asked = text.strip()
     if asked.lower().startswith(EVOPRESS_DROPS):
         return DROP_KINDS, drops_name(read_drops(Path(asked[len(EVOPRESS_DROPS) :])))
+    words = [word.strip() for word in asked.lower().split(",")]
+    among = next((known.name for known in STRUCTURE_METHODS if known.name in words and len(words) > 1), "")
+    if among:
+        raise UserError(f"A method that takes parts away is named alone, since it says which kinds go; {among} is not: name it or kinds.")
     method = structure_method(asked.lower())
     return (method.kinds, method.name) if method is not None else (structure_kinds(text), "")
 

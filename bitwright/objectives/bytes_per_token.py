@@ -50,7 +50,7 @@ class Reading:
         if DROP in self.space.formats and self.space.offered[:, self.space.formats.index(DROP)].any():
             raise ObjectiveError(
                 f"{CostObjective.ACTIVE_BYTES} must be a sum over units; this run may drop experts, after which the remaining ones are read more "
-                "often: search without DROP."
+                "often: leave experts out of --structure."
             )
         return Cost(CostObjective.ACTIVE_BYTES, self.space.size_bits / 8 * self.shares[:, None], self.fixed_bytes)
 

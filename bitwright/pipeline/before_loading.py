@@ -70,7 +70,6 @@ def require_fittable(
     outline = require_searchable(settings, out, by=by, conditions=conditions, device=device, progress=progress)
     for_original = Original(settings.model, settings.target, _original_bytes(settings, outline.most))
     require_needed(limit, for_original, n_weights=_n_weights(settings, outline.most))
-    require_offerable(settings.engine, settings.engine.held(outline.least), settings.structure, by, conditions, method=settings.structure_method)
     if settings.taken:
         return  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space_of(settings, outline.least), limit, for_original)
@@ -96,9 +95,9 @@ def require_searchable(
     """Return the headers of the model, after raising if the search cannot succeed; a model that must be converted first is, with its progress.
 
     Raises:
-        UserError: a device, output, text, library or model cannot be used; a cost cannot be computed; sequences are longer than the model's context,
-            or than a sliding window that the engine ignores; no format of the menu fits a tensor; the method, an objective or a step needs another
-            model; the folder has a run with other settings.
+        UserError: a device, output, text, library or model cannot be used; parts are to be taken away that cannot be; a cost cannot be computed;
+            sequences are longer than the model's context, or than a sliding window that the engine ignores; no format of the menu fits a tensor; the
+            method, an objective or a step needs another model; the folder has a run with other settings.
     """
     costs = [objective for objective in by.objectives if isinstance(objective, CostObjective)]
     require_countable([*(ceiling.objective for ceiling in conditions.at_most), *costs], conditions.device, settings.target)
@@ -113,6 +112,7 @@ def require_searchable(
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     if settings.imatrix:
         read_imatrix(Path(settings.imatrix), outline.least.tensors)
+    require_offerable(settings.engine, settings.engine.held(outline.least), settings.structure, by, conditions, method=settings.structure_method)
     require_suited(by.method, space_of(settings, outline.least))
     require_routers(outline, by.objectives, settings.steps)
     require_movable(settings.engine, outline, settings.steps)

@@ -171,6 +171,11 @@ class Settings:
                 f"{', '.join(self.structure) or 'none'} are not such a pair: take both from asked_structure, with one of "
                 f"{', '.join(known.name for known in STRUCTURE_METHODS)}."
             )
+        for kind, form in self.engine.absences.items():
+            if form in self.formats:
+                raise UserError(
+                    f"What may go is named as structure; {form} is among the formats: choose --structure {kind}, and no {form} in --formats."
+                )
         if self.taken and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):
             what = ", ".join(self.steps) or self.ship_codec or self.rounding
             raise UserError(f"With a structure, tensors ship as the search rounded them; {what} changes that: leave it or --structure out.")
@@ -178,7 +183,7 @@ class Settings:
     @property
     def menu(self) -> tuple[str, ...]:
         """Names of the formats, with those that take parts away; empty for all that the target offers."""
-        absent = tuple(form for kind, form in self.engine.absences.items() if kind in self.structure and form not in self.formats)
+        absent = tuple(form for kind, form in self.engine.absences.items() if kind in self.structure)
         usual = tuple(form.name for form in engine_named(self.target).target.formats if not form.only_named)
         return ((self.formats or usual) + absent) if absent else self.formats
 

@@ -7,7 +7,7 @@ from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
 from bitwright.predictors.sensitivity.activations.reap import expert_saliencies
-from bitwright.predictors.sensitivity.activations.similarity import block_cosines, span_distances
+from bitwright.predictors.sensitivity.activations.similarity import block_cosines, part_influences, span_distances
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
@@ -62,6 +62,7 @@ __all__ = [
     "limit_drops",
     "may_drop",
     "moved",
+    "part_influences",
     "predictor_named",
     "proxy_named",
     "random_orders",

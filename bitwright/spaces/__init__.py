@@ -69,7 +69,7 @@ from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.sparse_format import NOfM, Pattern, PrunedShare, SparseFormat, share_format, without_share
 from bitwright.spaces.structure import ORDERED_KINDS, STRUCTURE_KINDS, WHOLE_BLOCK_KINDS, Structure, StructureKind, channel_step, structure_kinds
 from bitwright.spaces.target import Target
-from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, joined, tied
+from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
 
 __all__ = [
@@ -158,7 +158,6 @@ __all__ = [
     "into_channels",
     "into_experts",
     "is_routed",
-    "joined",
     "json_object",
     "parse_budget",
     "part_of",

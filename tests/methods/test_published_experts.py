@@ -172,7 +172,7 @@ def test_collaborative_needs_what_can_be_dropped() -> None:
     for name in ("collaborative", "camera-p"):
         with pytest.raises(UserError) as caught:
             method_named(name).require_space(mixture(1, 4))
-        sentence(caught.value, name, "DROP among --formats")
+        sentence(caught.value, name, "--structure experts")
         method_named(name).require_space(with_drops(mixture(1, 4)))
 
 

@@ -131,3 +131,6 @@ def test_kinds_are_asked_for_without_a_method() -> None:
     with pytest.raises(UserError) as refused:
         asked_structure("shortgtp")
     sentence(refused.value, "shortgtp", "docs/structure.md")
+    with pytest.raises(UserError) as refused:
+        asked_structure("layers,shortgpt")
+    sentence(refused.value, "shortgpt", "alone")

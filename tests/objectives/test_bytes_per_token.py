@@ -100,7 +100,7 @@ def test_the_remaining_experts_share_the_tokens_of_a_dropped_one(tiny_mixtral: P
     assert found.read_bytes(choice) == pytest.approx(before + gain)
     with pytest.raises(ObjectiveError) as caught:
         found.active_bytes()
-    sentence(caught.value, "search without DROP")
+    sentence(caught.value, "leave experts out")
 
 
 def test_seconds_are_bytes_by_the_rate_of_their_format(llama_96: Path) -> None:

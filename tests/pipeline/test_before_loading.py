@@ -63,10 +63,15 @@ Case = tuple[type[UserError], Callable[[Path, Path], None], tuple[str, ...]]
 CASES: dict[str, Case] = {
     "a budget below the smallest file": (BudgetError, lambda m, o: fit(small(m), o, "1kB"), ("smallest file", "1,000 bytes")),
     "a budget above the original": (BudgetError, lambda m, o: fit(small(m), o, "1GB"), ("1000.0 MB", "the original has")),
-    "a menu that fits no tensor": (
+    "experts that go named as a format": (
         UserError,
-        lambda m, o: fit(small(m, target="native", formats=("DROP",)), o),
-        ("DROP", "--formats"),
+        lambda m, o: fit(small(m, target="native", formats=("INT4_G32", "DROP")), o),
+        ("DROP", "--formats", "--structure experts"),
+    ),
+    "channels that go named as a format": (
+        UserError,
+        lambda m, o: fit(small(m, target="native-channels", formats=("INT4_G32", "PRUNE")), o),
+        ("PRUNE", "--formats", "--structure channels"),
     ),
     "fewer weights for an engine that reads none": (
         UserError,
@@ -107,8 +112,8 @@ CASES: dict[str, Case] = {
     "a method that decides about experts": (UserError, lambda m, o: fit(small(m), o, by=search("mc-moe")), ("mc-moe", "mixture")),
     "a method that drops experts": (
         UserError,
-        lambda m, o: fit(small(m, target="native", formats=("DROP",)), o, by=search("collaborative")),
-        ("DROP",),
+        lambda m, o: fit(small(m, target="native", formats=("INT4_G32",)), o, by=search("collaborative")),
+        ("--structure experts",),
     ),
     "a step for routers": (UserError, lambda m, o: fit(small(m, steps=("router-calibration",)), o), ("router-calibration", "no routers")),
     "an objective of routers": (UserError, lambda m, o: fit(small(m), o, by=search("auto", "router-shift")), ("router-shift", "no routers")),
@@ -141,6 +146,14 @@ def test_it_is_told_before_a_weight_is_read(model: Path, tmp_path: Path, case: s
     with pytest.raises(kind) as refused:
         asked(model, tmp_path / "out")
     sentence(refused.value, *said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_menu_that_fits_no_tensor(llama_96: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        fit(small(llama_96, formats=("Q4_K",)), tmp_path / "out")
+    sentence(refused.value, "Q4_K", "96, 192", "--formats")
     assert not (tmp_path / "out").exists()
 
 

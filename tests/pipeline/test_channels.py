@@ -26,7 +26,7 @@ from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
 
-MENU = ("INT2_G32", "INT4_G32", "INT8_G32", "PRUNE")
+MENU = ("INT2_G32", "INT4_G32", "INT8_G32")
 
 
 @pytest.fixture(scope="module", params=["one_block_mixtral", "llama_96"])
@@ -43,7 +43,7 @@ def ordered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def fitted(ordered: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> bw.pipeline.Fitted:
-    settings = small(ordered[1], target="native-channels", formats=MENU, n_calibration=4, n_held_out=2)
+    settings = small(ordered[1], target="native-channels", formats=MENU, structure=("channels",), n_calibration=4, n_held_out=2)
     return bw.fit(settings, bw.parse_budget("9bpw"), tmp_path_factory.mktemp("channels") / "run", by=UNSEARCHED)
 
 
@@ -99,7 +99,7 @@ def test_nothing_else_can_be_pruned(fitted: bw.pipeline.Fitted, tmp_path: Path) 
 
 
 def test_the_matrices_of_a_part_may_have_formats_of_their_own(ordered: tuple[Path, Path], tmp_path: Path) -> None:
-    settings = small(ordered[1], target="native-channel-matrices", formats=MENU[:-1], n_calibration=4, n_held_out=2)
+    settings = small(ordered[1], target="native-channel-matrices", formats=MENU, n_calibration=4, n_held_out=2)
     fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=UNSEARCHED)
     parts: dict[str, set[str]] = {}
     for name, form in fitted.plan.formats.items():
@@ -111,7 +111,16 @@ def test_the_matrices_of_a_part_may_have_formats_of_their_own(ordered: tuple[Pat
 
 @pytest.mark.parametrize("codec", ["gptq", "hqq"])
 def test_channels_are_rounded_by_every_codec(one_block_mixtral: Path, tmp_path: Path, codec: str) -> None:
-    settings = small(one_block_mixtral, target="native-channels", formats=MENU, n_calibration=4, n_held_out=2, codec=codec, sensitivity="importance")
+    settings = small(
+        one_block_mixtral,
+        target="native-channels",
+        formats=MENU,
+        structure=("channels",),
+        n_calibration=4,
+        n_held_out=2,
+        codec=codec,
+        sensitivity="importance",
+    )
     assert bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=UNSEARCHED).check.broken == ()
 
 

@@ -23,19 +23,19 @@ from tests.trained_mixture import COPY, ORIGINAL
 
 pytestmark = pytest.mark.slow
 
-MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32", "DROP"), ("token_embd*", "output*", "*attn*")
+MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32"), ("token_embd*", "output*", "*attn*")
 
 
 @pytest.fixture(scope="module")
 def searched_with_drops(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings = small(tiny_mixtral, target="native", formats=MENU, skip=KEPT)
+    settings = small(tiny_mixtral, target="native", formats=MENU, structure=("experts",), skip=KEPT)
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("drops") / "run", n_points=3, by=BRIEF)
 
 
 @pytest.fixture(scope="module")
 def fitted_copies(trained_moe: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """Fit of a model with two copies of an expert in each layer, at less than it has without dropping any."""
-    settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
+    settings = small(trained_moe, target="native", formats=MENU, structure=("experts",), skip=KEPT, n_calibration=32, sequence_length=32)
     folder = tmp_path_factory.mktemp("copies") / "run"
     return bw.fit(settings, bw.parse_budget("450KB"), folder, by=BRIEF)
 
@@ -73,7 +73,7 @@ def test_dropping_is_priced_by_its_divergence(searched_with_drops: Run) -> None:
 
 def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitwright.search.strategies.auto.FAR", 0.0)
-    bench = set_up(small(tiny_mixtral, target="native", formats=MENU, skip=KEPT), tmp_path, device="cpu", progress=Silent())
+    bench = set_up(small(tiny_mixtral, target="native", formats=MENU, structure=("experts",), skip=KEPT), tmp_path, device="cpu", progress=Silent())
     run = price(bench)
     space = run.space
     budget = int(space.total_bits(space.uniform(next(form for form in space.formats if form.name == "INT2_G32"))))
@@ -102,7 +102,7 @@ def test_of_two_copies_one_is_dropped_first(fitted_copies: Fitted) -> None:
 
 
 def test_a_sensitivity_of_another_unit_is_refused(tiny_mixtral: Path, tmp_path: Path) -> None:
-    settings = small(tiny_mixtral, target="native", formats=MENU, skip=KEPT, sensitivity="importance")
+    settings = small(tiny_mixtral, target="native", formats=MENU, structure=("experts",), skip=KEPT, sensitivity="importance")
     with pytest.raises(UserError) as caught:
         bw.pipeline.search(settings, tmp_path, n_points=2)
     sentence(caught.value, "nats", "'importance'", "gradient")

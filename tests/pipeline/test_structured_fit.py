@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import bitwright as bw
-from bitwright.compress import GgufSource, applied, load, open_headers, open_source
+from bitwright.compress import GgufSource, applied, load, open_headers, open_source, whole_structure
 from bitwright.engines import Serving, engine_named, memory_model_named
 from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.errors import UserError
+from bitwright.methods import asked_structure
 from bitwright.objectives import KullbackLeibler, Reference
 from bitwright.pipeline.finishing.building import importance_of
 from bitwright.pipeline.finishing.planned_structure import model_of
@@ -117,6 +118,23 @@ def test_a_published_method_proposes_what_goes(llama_gqa: Path, tmp_path: Path) 
     assert plan.structure is not None
     assert plan.structure.ordered == ()
     assert plan.structure.kept.gone == (int(np.argmax(similarities(llama_gqa, run.store.array("calibration tokens")))),)
+    assert not found.check.broken
+
+
+@pytest.mark.parametrize("name", ["evopress-drops", "search-llm"])
+def test_an_evolution_proposes_what_goes(name: str, model_folders: Path, llama_gqa: Path, tmp_path: Path) -> None:
+    """Search with the published effort: as many attentions as feed-forward parts go, or heads, channels and blocks within a window of weights."""
+    four = made_once(model_folders / "structured-fit-four", lambda place: saved(place, "llama", {"num_hidden_layers": 4}))
+    model, (kinds, method) = four if name == "evopress-drops" else llama_gqa, asked_structure(name)
+    found = fitted(model, tmp_path / "run", "4.5bpw" if name == "evopress-drops" else "4.9bpw", structure=kinds, structure_method=method)
+    plan, whole = found.plan, whole_structure(open_source(str(model), engine_named("llama.cpp").view))
+    assert plan.structure is not None
+    kept = plan.structure.kept
+    if name == "evopress-drops":
+        assert sum(n == 0 for n in kept.head_groups) == sum(n < full for n, full in zip(kept.channels, whole.channels, strict=True)) == 1
+    else:
+        assert kept != whole
+    assert found.model.stat().st_size == plan.size_bytes
     assert not found.check.broken
 
 

@@ -176,7 +176,7 @@ def with_possible_drops(loaded: LoadedRun, space: Space) -> Space:
     if is_corrected(loaded.model):
         raise UserError(
             "Experts can be dropped only from routers that choose by their softmax; this model's routers add a correction to each expert's score, "
-            "which a dropped one would keep: leave DROP out."
+            "which a dropped one would keep: leave experts out of --structure."
         )
     name, store = loaded.settings.sensitivity, loaded.store
     if name not in NATS_PROXIES:

@@ -6,7 +6,8 @@ taking away was measured there, one part at a time, and is interpolated between 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class BlockOptions:
 
     `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Matrices of the roles `joined` of a block have
     one format. Picks are the formats of a block's units, then its groups of heads and its channels. `n_experts` experts are kept in every block, all
-    where it is 0.
+    where it is 0. `spanning` are the formats of the units that have matrices in several blocks, each of which takes and loses its share with them.
     """
 
     engine: Engine
@@ -81,6 +82,13 @@ class BlockOptions:
     cache_bits: int
     joined: tuple[str, ...] = ()
     n_experts: int = 0
+    spanning: Mapping[int, int] = field(default_factory=dict)
+
+    def by_spanning(self) -> "list[BlockOptions]":
+        """Return the same with each combination of the formats of units that have matrices in several blocks, one where there are none."""
+        units = [u for u, unit in enumerate(self.space.units) if unit.layer < 0 and any(block_of(tensor.name) for tensor in unit.tensors)]
+        offered = (np.flatnonzero(self.space.offered[u]).tolist() for u in units)
+        return [replace(self, spanning=dict(zip(units, picked, strict=True))) for picked in product(*offered)]
 
     def groups(self, dearer: float) -> list[Options]:
         """Return the options of every block, then those of every unit outside the blocks, with the prices of taking away times `dearer`."""
@@ -114,6 +122,8 @@ class BlockOptions:
 
     def _unit(self, u: int) -> Options:
         offered = np.flatnonzero(self.space.offered[u])
+        if u in self.spanning:
+            return Options(np.zeros(1, dtype=np.int64), np.zeros(1), np.array([[self.spanning[u]]]))
         return one_decision(self.space.size_bits[u, offered], self.table[u, offered], offered)
 
     def _block(self, layer: int, dearer: float) -> Options:
@@ -131,6 +141,11 @@ class BlockOptions:
         ]
         whole = combined(either(*attention), either(*feed_forward))
         whole = whole.plus(bits=0, loss=dearer * prices.experts[layer][self.n_experts]) if self.n_experts else whole
+        for u, form in self.spanning.items():
+            of_unit = self.space.units[u].tensors
+            within = [tensor for tensor in of_unit if expert_of(tensor.name)[0] == layer]
+            bits = sum(8 * self.engine.target.stored_bytes(self._shape(tensor, 1), self.space.formats[form]) for tensor in within)
+            whole = whole.plus(bits=bits, loss=float(self.table[u, form]) * len(within) / len(of_unit))
         n_attention = len(self._units(layer, attention=True))
         order = [*range(n_attention), *range(n_attention + 1, whole.picks.shape[1] - 1), n_attention, whole.picks.shape[1] - 1]
         whole = Options(whole.bits, whole.loss, whole.picks[:, order])

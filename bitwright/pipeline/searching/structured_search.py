@@ -1,7 +1,7 @@
 """Search of structure and formats together, from the best choice of formats alone.
 
 1. Measure what taking each part away costs, one at a time, with all other weights as in that choice (the operating point): there, not at the
-   original, is where taking away competes with rounding.
+   original, is where taking away competes with rounding. In deep models only the parts that change the hidden states the least (`sieved_parts`).
 2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
    counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
    Or a published method proposes structures (`methods.STRUCTURE_METHODS`), and the formats of each are solved for.
@@ -27,8 +27,9 @@ from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.expert_prices import ExpertPrices, expert_prices
 from bitwright.pipeline.searching.kept_model import kept_on
+from bitwright.pipeline.searching.sieved_parts import ALL_PRICED, Tried, all_blocks, least_influential
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, expert_numbers, group_numbers, part_weights, widths
-from bitwright.predictors import Subject, block_cosines, expert_saliencies, span_distances
+from bitwright.predictors import Subject, block_cosines, expert_saliencies, part_influences, span_distances
 from bitwright.search import solve_composite
 from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
 
@@ -91,18 +92,24 @@ class StructuredSearch:
         loaded, whole = self.loaded, whole_structure(self.loaded.model.source)
         with timed(loaded.store, "structure"):
             saliencies = expert_saliencies(self._subject) if "experts" in self.kinds else None
+            tried = self._tried(whole.n_layers)
             with self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
                 proposed = self._proposed(evaluator, whole)
                 blocks = self._unpriced(evaluator, whole)
                 if proposed:
                     given = [replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)) for kept in proposed]
                     return self._ranked(evaluator, [made for options in given for made in self._solved(options, 1.0)])
-                prices = self._prices(evaluator, blocks)
+                prices = self._prices(evaluator, blocks, tried)
                 prices = prices if saliencies is None else self._with_experts(evaluator, prices, whole, saliencies)
                 priced = replace(blocks, prices=prices)
                 numbers = (0, *priced.prices.experts[0]) if priced.prices.experts else (0,)
                 offered = [replace(priced, n_experts=n) for n in numbers]
                 return self._ranked(evaluator, [made for options in offered for dearer in _DEARER for made in self._solved(options, dearer)])
+
+    def _tried(self, n_blocks: int) -> Tried:
+        """Return the blocks of which taking away is priced, by kind. The model must have its original weights."""
+        is_sieved = n_blocks > ALL_PRICED and not self.loaded.settings.structure_method
+        return least_influential(part_influences(self._subject)) if is_sieved else all_blocks(n_blocks)
 
     def _ranked(self, evaluator: Evaluator, made: Sequence[StructuredChoice]) -> list[StructuredChoice]:
         """Return the best of some choices that take something away, by calibration text."""
@@ -199,9 +206,9 @@ class StructuredSearch:
             return np.linspace(0, 1, n_channels + 1)
         return kept_energies(self.loaded.model.source, self.loaded.levels.importance, layer)
 
-    def _prices(self, evaluator: Evaluator, blocks: BlockOptions) -> StructurePrices:
-        """Return the prices of taking away: the nats/token that less of a block adds at the start."""
-        kinds, whole, n = self.kinds, blocks.whole, self._sequences(evaluator, _PROBE_TOKENS)
+    def _prices(self, evaluator: Evaluator, blocks: BlockOptions, tried: Tried) -> StructurePrices:
+        """Return the prices of taking away: the nats/token that less of a block adds at the start, in the blocks that are `tried` for a kind."""
+        whole, n = blocks.whole, self._sequences(evaluator, _PROBE_TOKENS)
         groups: list[dict[int, float]] = [{full: 0.0} for full in whole.head_groups]
         channels: list[dict[int, float]] = [{full: 0.0} for full in whole.channels]
         gone: dict[int, float] = {}
@@ -213,6 +220,7 @@ class StructuredSearch:
         with self.loaded.progress.stage("Pricing parts that may be taken away", whole.n_layers) as advance:
             base = nats(0, whole.head_groups[0], whole.channels[0])
             for i, full in enumerate(zip(whole.head_groups, whole.channels, strict=True)):
+                kinds = [kind for kind in self.kinds if i in tried.get(kind, ())]
                 for kept in group_numbers(full[0], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
                     groups[i][kept] = max(nats(i, kept, full[1]) - base, _LEAST)
                 for kept in _probed(full[1]) if "channels" in kinds else ():
@@ -241,9 +249,16 @@ class StructuredSearch:
 
     def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
         """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""
+        found = [made for each in blocks.by_spanning() if (made := self._within(each, dearer)) is not None]
+        if found:
+            yield min(found, key=lambda pair: pair[0])[1]
+
+    def _within(self, blocks: BlockOptions, dearer: float) -> tuple[float, StructuredChoice] | None:
+        """Return the solution within the limit with its loss, None if none is found."""
         types = chosen_cache(self.run.space, self.start)
         groups, allowed = blocks.groups(dearer), 8 * self.counted.allowed
-        missing, best = blocks.fixed_bits(), None
+        missing = blocks.fixed_bits()
+        best: tuple[float, StructuredChoice] | None = None
         for _ in range(_ROUNDS):
             try:
                 found = solve_composite(groups, allowed - missing)
@@ -258,11 +273,10 @@ class StructuredSearch:
             if counted <= allowed:
                 size = self.counted.file(structure, formats)
                 cached = self.start[len(blocks.space.units) :]
-                if best is not None and best.structure == structure and (best.choice[: len(choice)] == choice).all():
+                if best is not None and best[1].structure == structure and (best[1].choice[: len(choice)] == choice).all():
                     break
-                best = StructuredChoice(np.concatenate([choice, cached]), structure, size)
-        if best is not None:
-            yield best
+                best = found.loss, StructuredChoice(np.concatenate([choice, cached]), structure, size)
+        return best
 
 
 def _with(values: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:

@@ -30,7 +30,6 @@ _SETTINGS = {
     "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4, "tie_word_embeddings": True},
     "qwen2_moe": {**tiny.EXPERTS, "moe_intermediate_size": 96, "shared_expert_intermediate_size": 96},
 }
-_IN_VLLM = "blocks-qwen2_moe"
 
 
 @pytest.fixture(scope="module", params=_SETTINGS)
@@ -57,8 +56,8 @@ def without(model: Model, gone: tuple[int, ...]) -> Model:
 
 @pytest.mark.slow
 def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: Path, tmp_path: Path) -> None:
-    """Written files are the same for transformers and for vLLM, which has one of the families here."""
-    engine = ENGINES["vllm" if folder.name == _IN_VLLM else "transformers"]
+    """Written files are the same for transformers and for vLLM."""
+    engine = ENGINES["transformers"]
     original, container = load(str(folder), view=engine.view), engine.container(str(folder)).keeping(_KEPT)
     source = engine.narrowed(original.source, _KEPT)
     path = container.write(tmp_path / "model", Recipe(source, {}), source.stored)
@@ -70,11 +69,12 @@ def test_fewer_blocks_compute_what_the_original_does_without_the_others(folder: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["transformers", "vllm"])
 @pytest.mark.parametrize("gone", [(), (1,)])
 def test_fewer_experts_compute_what_the_original_does_with_routers_that_cannot_choose_the_others(
-    gone: tuple[int, ...], tiny_mixtral: Path, tmp_path: Path
+    gone: tuple[int, ...], name: str, tiny_mixtral: Path, tmp_path: Path
 ) -> None:
-    engine = ENGINES["vllm"]
+    engine = ENGINES[name]
     original = load(str(tiny_mixtral), view=engine.view)
     kept = replace(whole_structure(original.source), experts=((0, 3), (1, 2, 3)) if gone else ((0, 1, 3), (1, 2, 3))).without(gone)
     source, container = engine.narrowed(original.source, kept), engine.container(str(tiny_mixtral)).keeping(kept)
@@ -141,6 +141,24 @@ def test_a_fit_ships_fewer_blocks_as_measured(fitted: bw.pipeline.Fitted, llama_
     assert (again / "model.safetensors").read_bytes() == (fitted.model / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_fit_takes_experts_from_a_mixture_whose_blocks_share_a_format(tiny_mixtral: Path, tmp_path: Path) -> None:
+    """Expect one format of all routed experts, which transformers loads, chosen with the number that every block keeps."""
+    settings = small(tiny_mixtral, target="transformers", formats=("W8_G32", "W4_G32", "BF16"), structure=("experts", "layers"))
+    by = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2)
+    found = bw.fit(settings, bw.parse_budget("7bpw"), tmp_path / "run", by=by)
+    plan = found.plan
+    assert plan.structure is not None
+    kept = [plan.structure.experts[i] for i in range(2) if i not in plan.structure.kept.gone]
+    assert len({len(of_block) for of_block in kept}) == 1
+    assert len(kept[0]) < 4 or plan.structure.kept.gone
+    assert len({form for name, form in plan.formats.items() if ".experts." in name}) == 1
+    assert ENGINES["transformers"].container(str(tiny_mixtral)).size_bytes(found.model) == plan.size_bytes
+    assert not found.check.broken
+    config = load(str(found.model)).module.config
+    assert (config.num_local_experts, config.num_hidden_layers) == (len(kept[0]), len(kept))
+
+
 # --- refused
 
 
@@ -158,12 +176,6 @@ def test_a_structure_with_parts_of_blocks_is_refused(llama_256: Path) -> None:
     with pytest.raises(UserError) as refused:
         engine.narrowed(whole, Structure((1, 1), (512, 256)))
     sentence(refused.value, "whole", "llama.cpp")
-
-
-def test_a_mixture_whose_blocks_share_a_format_is_refused(tiny_mixtral: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refused:
-        bw.fit(small(tiny_mixtral, target="transformers", formats=(), structure=("layers",)), bw.parse_budget("6bpw"), tmp_path / "run")
-    sentence(refused.value, "experts", "vllm")
 
 
 @pytest.mark.parametrize(

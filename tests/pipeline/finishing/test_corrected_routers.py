@@ -58,7 +58,7 @@ def test_the_probability_of_an_expert_is_a_sigmoid(deepseek: Path) -> None:
 
 
 def test_no_expert_of_it_can_be_dropped(deepseek: Path, tmp_path: Path) -> None:
-    settings = small(deepseek, target="native", formats=("INT4_ROW", "DROP"), n_calibration=4, n_held_out=2)
+    settings = small(deepseek, target="native", formats=("INT4_ROW",), structure=("experts",), n_calibration=4, n_held_out=2)
     with pytest.raises(UserError) as error:
         search(settings, tmp_path / "run")
-    sentence(error.value, "add a correction to each expert")
+    sentence(error.value, "no biases or corrections")

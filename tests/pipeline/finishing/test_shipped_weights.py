@@ -174,7 +174,7 @@ def test_a_checkpoint_is_built_of_the_very_bytes_again_and_again(llama_gqa: Path
 
 
 def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Path, tmp_path: Path) -> None:
-    settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32", "DROP"), ship_codec="gptq")
+    settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32"), structure=("experts",), ship_codec="gptq")
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=UNSEARCHED)
     space = run.space
     names = {form.name: f for f, form in enumerate(space.formats)}

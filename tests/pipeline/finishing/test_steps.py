@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,11 +122,11 @@ def test_no_other_tool_is_told_of_steps(made: Plan) -> None:
         ("llama.cpp", ("Q8_0", "Q4_0"), {}),
         ("transformers", ("W8_G32", "W4_G32", "BF16"), {"skip": ("token_embd*",)}),
         ("native", ("INT3_G32", "INT6_G32"), {"ship_codec": "gptq"}),
-        ("native-channels", ("INT3_G32", "INT6_G32", "PRUNE"), {"ship_codec": "gptq"}),
+        ("native-channels", ("INT3_G32", "INT6_G32"), {"ship_codec": "gptq", "structure": ("channels",)}),
     ],
 )
 def test_a_step_follows_any_rounding_into_any_container(
-    target: str, formats: tuple[str, ...], extra: dict[str, str], one_block_mixtral: Path, tmp_path: Path
+    target: str, formats: tuple[str, ...], extra: dict[str, Any], one_block_mixtral: Path, tmp_path: Path
 ) -> None:
     settings = small(one_block_mixtral, target=target, formats=formats, sensitivity="importance", steps=("router-calibration",), **extra)
     fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=BY)

@@ -47,7 +47,7 @@ def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadedRun, Run]]:
-    settings = small(tiny_mixtral, target="native", formats=(*MENU, "DROP"), skip=("token_embd*",), n_calibration=10, sequence_length=12)
+    settings = small(tiny_mixtral, target="native", formats=MENU, structure=("experts",), skip=("token_embd*",), n_calibration=10, sequence_length=12)
     bench = set_up(settings, tmp_path_factory.mktemp("mixture"), device="cpu", progress=Silent())
     run = price(bench)
     yield bench, run

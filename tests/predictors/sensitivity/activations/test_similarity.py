@@ -10,7 +10,13 @@ from hypothesis.extra.numpy import arrays
 
 from bitwright.compress import Distortion, Model, PackedTensors, applied, measure_distortion
 from bitwright.objectives import Tokens
-from bitwright.predictors.sensitivity.activations.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
+from bitwright.predictors.sensitivity.activations.similarity import (
+    angular_scores,
+    block_cosines,
+    block_influence_scores,
+    lim_scores,
+    part_influences,
+)
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space, Tensor
@@ -75,3 +81,23 @@ def test_cosines_are_those_of_the_hidden_states(name: str, request: pytest.Fixtu
     assert cosines.shape == (2, 9, 6)
     np.testing.assert_allclose(cosines[0], torch.cosine_similarity(before, after, dim=-1).numpy(), atol=1e-5)
     assert cosines[1].std() > 1e-4  # of the last block, before the final norm
+
+
+@pytest.mark.parametrize("name", ["tied", "mixtral"])
+def test_influences_of_parts_are_those_of_the_residual_stream(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The hidden states before, between and behind the parts are taken from the norms of the module."""
+    model: Model = request.getfixturevalue(name)
+    tokens = random_tokens(9, 6)
+    with opened(model, levels_of(model, tmp_path), space=space_of(model, ("Q4_0",)), tokens=tokens, store=tmp_path / "a") as subject:
+        found = part_influences(subject)
+    states = list[torch.Tensor]()
+    norms = [norm for block in model.module.model.layers for norm in (block.input_layernorm, block.post_attention_layernorm)]
+    handles = [norm.register_forward_pre_hook(lambda _, given: states.append(given[0])) for norm in [*norms, model.module.model.norm]]
+    with torch.no_grad():
+        model.module(torch.from_numpy(tokens.ids))
+    for handle in handles:
+        handle.remove()
+    for i in range(2):
+        before, between, behind = states[2 * i : 2 * i + 3]
+        pairs = (before, between), (between, behind), (before, behind)
+        np.testing.assert_allclose(found[i], [1 - torch.cosine_similarity(*pair, dim=-1).mean().item() for pair in pairs], atol=1e-5)
