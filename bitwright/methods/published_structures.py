@@ -19,6 +19,8 @@ from bitwright.spaces import Structure, StructureKind, structure_kinds
 
 _UNIQL_TEMPERATURE, _UNIQL_MOST = 0.1, 0.85
 _LACO_SPANS, _LACO_THRESHOLDS, _LACO_INTERVAL = (2, 4), (0.98, 0.95, 0.9, 0.8, 0.65, 0.45), 2
+_LLM_PRUNER_SHARES, _LLM_PRUNER_ENDS = (0.2, 0.3, 0.5), (4 / 32, 2 / 32)
+_EXPERT_SHARES = (0.875, 0.75, 0.625, 0.5)
 _SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 
 
@@ -79,6 +81,24 @@ def _uniql(seen: SeenModel, whole: Structure, widths: Widths) -> Iterator[Struct
         yield Structure(whole.head_groups, tuple(nearest))
 
 
+def _llm_pruner(_: SeenModel, whole: Structure, widths: Widths) -> Iterator[Structure]:
+    n = whole.n_layers
+    pruned = range(round(n * _LLM_PRUNER_ENDS[0]), n - round(n * _LLM_PRUNER_ENDS[1]))
+    for share in _LLM_PRUNER_SHARES:
+        left = 1 - share * n / len(pruned)
+        groups = (max(round(left * full), 1) if i in pruned else full for i, full in enumerate(whole.head_groups))
+        channels = (min(widths(full), key=lambda width: abs(width - left * full)) if i in pruned else full for i, full in enumerate(whole.channels))
+        yield Structure(tuple(groups), tuple(channels), whole.experts)
+
+
+def _collaborative(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Structure]:
+    n_experts = len(whole.experts[0])
+    for n_kept in dict.fromkeys(round(n_experts * share) for share in _EXPERT_SHARES):
+        if seen.n_experts_used <= n_kept < n_experts:
+            best = (np.argsort(-scores[:n_experts], kind="stable")[:n_kept] for scores in seen.router_scores)
+            yield Structure(whole.head_groups, whole.channels, tuple(tuple(sorted(kept.tolist())) for kept in best))
+
+
 _FORMATS = "formats are chosen with what is taken away, and how much goes is measured"
 STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
     StructureMethod(
@@ -129,6 +149,22 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "in the order of what they give, blocks that go anywhere, and what is left refitted in closed form instead of by ADMM",
         ("channels", "heads", "layers"),
         evolved_widths,
+    ),
+    StructureMethod(
+        "llm-pruner",
+        "LLM-Pruner (Ma et al., arXiv 2305.11627), the pruning step of QPruner and AutoMixQ: 20, 30 or 50 % of the weights, all blocks but the first "
+        "eighth and the last sixteenth lose the same share of heads and channels",
+        f"{_FORMATS}; heads and channels go in the order of what they give and not by their Taylor term, and what is left is refitted in closed form "
+        "instead of fine-tuned",
+        ("channels", "heads"),
+        _llm_pruner,
+    ),
+    StructureMethod(
+        "collaborative",
+        "Collaborative Compression (CC-MoE): of each layer the quarter of the experts with the least accumulated router score goes",
+        f"{_FORMATS}, an eighth to half of the experts, the same number in every layer",
+        ("experts",),
+        _collaborative,
     ),
     StructureMethod(
         "uniql",

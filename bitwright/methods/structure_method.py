@@ -26,7 +26,9 @@ class SeenModel:
 
     `kept` measures the model of which only a structure is kept, in its original weights. `divergence` is that of the model with the formats of the
     best plan of formats alone, of which only a structure is kept, from the original, in nats/token on so many tokens. `part_weights` `(n_blocks, 2)`
-    are the numbers of weights of a block's attention and feed-forward part, and draws are by `seed`.
+    are the numbers of weights of a block's attention and feed-forward part, and draws are by `seed`. `router_scores` `(n_blocks, n_experts)` are the
+    router's probabilities of the routed experts summed over the tokens that are sent to them, `n_experts_used` for each token; of a dense model there
+    are none.
     """
 
     cosines: NDArray[np.float64]
@@ -35,6 +37,8 @@ class SeenModel:
     divergence: Callable[[Structure, int], float]
     part_weights: NDArray[np.int64]
     seed: int
+    router_scores: NDArray[np.float64]
+    n_experts_used: int = 0
 
 
 #: the numbers of channels that may be kept of so many, all of them first

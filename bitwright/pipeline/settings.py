@@ -172,6 +172,11 @@ class Settings:
                 f"{', '.join(known.name for known in STRUCTURE_METHODS)}."
             )
         for kind, form in self.engine.absences.items():
+            if self.structure_method and kind in self.structure:
+                raise UserError(
+                    f"For {self.target} {kind} go one by one, as a choice of format; {self.structure_method} says which go: choose "
+                    f"--structure {kind}, or --target llama.cpp."
+                )
             if form in self.formats:
                 raise UserError(
                     f"What may go is named as structure; {form} is among the formats: choose --structure {kind}, and no {form} in --formats."

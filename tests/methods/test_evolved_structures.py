@@ -96,7 +96,7 @@ def model(whole: Structure) -> SeenModel:
 
     no = np.zeros(0)
     weights = np.array([[40, 60]] * whole.n_layers)
-    return SeenModel(no, no, lambda kept: KeptModel(1.0, 2 + loss(kept)), lambda kept, n: loss(kept) + 1 / n, weights, 0)
+    return SeenModel(no, no, lambda kept: KeptModel(1.0, 2 + loss(kept)), lambda kept, n: loss(kept) + 1 / n, weights, 0, no)
 
 
 # --- widths and depth in a window of parameters

@@ -1,6 +1,7 @@
 """Published methods that take parts away, against reimplementations of a few lines."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bitwright.spaces import Structure
 from tests.sentences import sentence
 
 _LAYERS = 8
+_SCORES = np.random.default_rng(7).random((_LAYERS, 8))
 _WHOLE = Structure((3,) * _LAYERS, (1536,) * _LAYERS)
 
 
@@ -34,7 +36,7 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def seen(states: np.ndarray) -> SeenModel:
     cosines = [[[cosine(states[i, s, t], states[i + 1, s, t]) for t in range(3)] for s in range(4)] for i in range(_LAYERS)]
-    return SeenModel(np.array(cosines), distances_between(states[:, :, -1]), kept_model, _none, np.ones((_LAYERS, 2)), 0)
+    return SeenModel(np.array(cosines), distances_between(states[:, :, -1]), kept_model, _none, np.ones((_LAYERS, 2)), 0, _SCORES, 2)
 
 
 def _none(structure: Structure, n_tokens: int) -> float:
@@ -112,6 +114,36 @@ def test_uniql_shares_what_goes_by_softmax(seen: SeenModel, states: np.ndarray) 
     assert all(n in widths(1536) for structure in found for n in structure.channels)
     of_a_fifth = found[3].channels  # 0.8 kept
     assert list(of_a_fifth) == [min(widths(1536), key=lambda width: abs(width - (1 - lost) * 1536)) for lost in expected]
+
+
+def test_llm_pruner_narrows_the_blocks_between_the_first_eighth_and_the_last_sixteenth(seen: SeenModel) -> None:
+    """Its released commands narrow layers 4 to 29 of 32 by a quarter for a fifth of the weights."""
+    method, whole = structure_method("llm-pruner"), Structure((32,) * 32, (8192,) * 32)
+    assert method is not None
+    for found, share in zip(method.proposed(seen, whole, widths), (0.2, 0.3, 0.5), strict=True):
+        left = 1 - share * 32 / 26
+        for i, (groups, channels) in enumerate(zip(found.head_groups, found.channels, strict=True)):
+            if 4 <= i < 30:
+                assert abs(groups / 32 - left) <= 1 / 64
+                assert abs(channels / 8192 - max(left, 0.5)) <= 1 / 64
+            else:
+                assert (groups, channels) == (32, 8192)
+
+
+def test_collaborative_keeps_the_experts_of_the_greatest_router_scores(seen: SeenModel) -> None:
+    method, whole = structure_method("collaborative"), Structure((3,) * _LAYERS, (0,) * _LAYERS, (tuple(range(8)),) * _LAYERS)
+    assert method is not None
+    found = list(method.proposed(seen, whole, widths))
+    assert [len(kept.experts[0]) for kept in found] == [7, 6, 5, 4]
+    for kept in found:
+        for experts, scores in zip(kept.experts, _SCORES.tolist(), strict=True):
+            assert set(experts) == set(sorted(range(8), key=lambda expert: scores[expert])[8 - len(experts) :])
+
+
+def test_collaborative_leaves_as_many_as_a_token_is_sent_to(seen: SeenModel) -> None:
+    method, whole = structure_method("collaborative"), Structure((3,) * _LAYERS, (0,) * _LAYERS, (tuple(range(8)),) * _LAYERS)
+    assert method is not None
+    assert [len(kept.experts[0]) for kept in method.proposed(replace(seen, n_experts_used=6), whole, widths)] == [7, 6]
 
 
 def test_a_share_that_the_bound_does_not_touch_is_the_mean() -> None:

@@ -68,6 +68,11 @@ CASES: dict[str, Case] = {
         lambda m, o: fit(small(m, target="native", formats=("INT4_G32", "DROP")), o),
         ("DROP", "--formats", "--structure experts"),
     ),
+    "a method of experts where they go as formats": (
+        UserError,
+        lambda m, o: fit(small(m, target="native", formats=(), structure=("experts",), structure_method="collaborative"), o),
+        ("native", "collaborative", "--structure experts"),
+    ),
     "channels that go named as a format": (
         UserError,
         lambda m, o: fit(small(m, target="native-channels", formats=("INT4_G32", "PRUNE")), o),

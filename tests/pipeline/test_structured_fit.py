@@ -12,7 +12,8 @@ from bitwright.engines import Serving, engine_named, memory_model_named
 from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.errors import UserError
 from bitwright.methods import asked_structure
-from bitwright.objectives import KullbackLeibler, Reference
+from bitwright.objectives import KullbackLeibler, Reference, Tokens
+from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline.finishing.building import importance_of
 from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.verbs import Fitted
@@ -134,6 +135,22 @@ def test_an_evolution_proposes_what_goes(name: str, model_folders: Path, llama_g
         assert sum(n == 0 for n in kept.head_groups) == sum(n < full for n, full in zip(kept.channels, whole.channels, strict=True)) == 1
     else:
         assert kept != whole
+    assert found.model.stat().st_size == plan.size_bytes
+    assert not found.check.broken
+
+
+def test_the_experts_of_the_least_router_scores_go(tiny_mixtral: Path, tmp_path: Path) -> None:
+    """Collaborative Compression in a GGUF file: as many experts in every layer."""
+    kinds, method = asked_structure("collaborative")
+    found = fitted(tiny_mixtral, tmp_path / "run", "4.7bpw", structure=kinds, structure_method=method)
+    plan, run = found.plan, bw.open_run(tmp_path / "run")
+    assert plan.structure is not None
+    model = load(str(tiny_mixtral), view=engine_named("llama.cpp").view)
+    routing = collect_routing(model, Tokens(run.store.array("calibration tokens"), ""), progress=Silent())
+    for layer, kept in enumerate(plan.structure.experts):
+        scores = routing.probability[routing.layer == layer]
+        assert {*kept} == {*np.argsort(-scores)[: len(kept)].tolist()}
+        assert len(kept) in (2, 3)
     assert found.model.stat().st_size == plan.size_bytes
     assert not found.check.broken
 

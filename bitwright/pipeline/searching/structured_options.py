@@ -38,8 +38,9 @@ class StructurePrices:
     @classmethod
     def of_one(cls, kept: Structure, shares: tuple[NDArray[np.float64], ...]) -> "StructurePrices":
         """Return the prices of a structure that is given: nothing, and no other is offered."""
+        experts = tuple({len(of_block): 0.0} for of_block in kept.experts)
         groups, channels = ([{n: 0.0} for n in of_blocks] for of_blocks in (kept.head_groups, kept.channels))
-        return cls(tuple(groups), tuple(channels), {}, shares)
+        return cls(tuple(groups), tuple(channels), {}, shares, experts, kept.experts)
 
     def of_channels(self, layer: int, kept: int) -> float:
         """Return the loss of keeping so many channels, interpolated over the energy that is taken away."""
@@ -83,6 +84,11 @@ class BlockOptions:
     joined: tuple[str, ...] = ()
     n_experts: int = 0
     spanning: Mapping[int, int] = field(default_factory=dict)
+
+    def given(self, kept: Structure) -> "BlockOptions":
+        """Return the same with a structure that is given, which keeps as many experts in every block that is left or all."""
+        n_experts = max((len(of_block) for of_block in kept.experts), default=0) if kept.dropped(self.whole) else 0
+        return replace(self, prices=StructurePrices.of_one(kept, self.prices.shares), n_experts=n_experts)
 
     def by_spanning(self) -> "list[BlockOptions]":
         """Return the same with each combination of the formats of units that have matrices in several blocks, one where there are none."""

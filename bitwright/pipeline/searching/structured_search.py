@@ -97,8 +97,7 @@ class StructuredSearch:
                 proposed = self._proposed(evaluator, whole)
                 blocks = self._unpriced(evaluator, whole)
                 if proposed:
-                    given = [replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)) for kept in proposed]
-                    return self._ranked(evaluator, [made for options in given for made in self._solved(options, 1.0)])
+                    return self._ranked(evaluator, [made for kept in proposed for made in self._solved(blocks.given(kept), 1.0)])
                 prices = self._prices(evaluator, blocks, tried)
                 prices = prices if saliencies is None else self._with_experts(evaluator, prices, whole, saliencies)
                 priced = replace(blocks, prices=prices)
@@ -178,8 +177,16 @@ class StructuredSearch:
             divergence=lambda kept, n: self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, self._sequences(evaluator, n)),
             part_weights=part_weights(loaded.model.tensors, whole.n_layers),
             seed=loaded.settings.seed,
+            router_scores=self._router_scores(whole),
+            n_experts_used=loaded.model.source.n_experts_used,
         )
         return list(method.proposed(seen, whole, widths))
+
+    def _router_scores(self, whole: Structure) -> NDArray[np.float64]:
+        """Return the routers' probabilities of the experts `(n_blocks, n_experts)`, summed over the tokens that are sent to them."""
+        scores, routing = np.zeros((whole.n_layers, max((len(of_block) for of_block in whole.experts), default=0))), self.loaded.routing
+        scores[routing.layer, routing.expert] = routing.probability
+        return scores
 
     def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
         """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
