@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--out", type=Path, required=True)
     said = parser.parse_args()
-    settings = Settings(said.model, calibration=said.calibration, n_calibration=said.sequences, n_held_out=1, sequence_length=said.length)
+    settings = Settings(said.model, calibration=said.calibration, n_calibration=said.sequences, n_held_out=2, sequence_length=said.length)
     loaded = set_up(settings, said.out, device="cpu", progress=Silent())
     influences, nats = part_influences(subject_of(loaded, whole_space(loaded))), measured(loaded)
     tried = least_influential(influences)
