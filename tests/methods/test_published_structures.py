@@ -117,7 +117,7 @@ def test_uniql_shares_what_goes_by_softmax(seen: SeenModel, states: np.ndarray) 
 
 
 def test_llm_pruner_narrows_the_blocks_between_the_first_eighth_and_the_last_sixteenth(seen: SeenModel) -> None:
-    """Its released commands narrow layers 4 to 29 of 32 by a quarter for a fifth of the weights."""
+    """Expect the share of its released commands, which narrow layers 4 to 29 of 32 by a quarter for a fifth of the weights."""
     method, whole = structure_method("llm-pruner"), Structure((32,) * 32, (8192,) * 32)
     assert method is not None
     for found, share in zip(method.proposed(seen, whole, widths), (0.2, 0.3, 0.5), strict=True):
