@@ -7,6 +7,8 @@ to, so that the first one does it for all.
 What a seed came to is a line of OUT/seeds.jsonl. The same command goes on after an interruption, with the seeds, batches and measurements that are
 missing; of a seed that was interrupted, seconds leave out what was done before.
 
+Rows are as many of each tensor as a number says, or what the default draws; `uniform` draws as many with equal chances.
+
 usage: python benchmarks/price_rows.py MODEL --budgets 8.2bpw,8.8bpw --seeds 0,1,2 --rows 16,32 --out FOLDER [--calibration TEXT] [--formats NAMES]
 """
 
@@ -36,6 +38,7 @@ from bitwright.search import solve
 from bitwright.spaces import Budget, Choice, Space
 
 Table = NDArray[np.float64]
+DEFAULT, UNIFORM = "default", "uniform"
 _SEEDS = "seeds.jsonl"
 _NO_LIMIT = 1 << 50  # all rows in every format are kept, for all seeds and for the plans
 
@@ -75,7 +78,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--budgets", required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", default="")
+    parser.add_argument("--rows", default=DEFAULT)
     parser.add_argument("--calibration", default="self")
     parser.add_argument("--held-out", default="")
     parser.add_argument("--formats", default="")
@@ -117,14 +120,22 @@ def read(path: Path) -> dict[tuple[int, str], Found]:
 def compared(run: LoadedRun, seed: int, rows: Sequence[str], budgets: Sequence[Budget]) -> Iterable[Found]:
     """Price a model by all rows and by samples, and measure the optimum of each at every budget."""
     everything = whole_space(run)
-    with_seed = {name: replace(run, settings=replace(run.settings, seed=seed, price_rows=name)) for name in (ALL_ROWS, *rows)}
-    whole, *samples = (price(each, everything) for each in with_seed.values())
+    whole, *samples = (price(priced_by(run, seed, name), everything) for name in (ALL_ROWS, *rows))
     chosen = [[optimum(table, budget) for budget in budgets] for table in (whole, *samples)]
     of_whole, *of_samples = measured(run, everything, chosen)
     texts = [budget.text for budget in budgets]
     for name, sample, values in zip(rows, samples, of_samples, strict=True):
         of_budgets = (dict(zip(texts, each, strict=True)) for each in (of_whole, values))
         yield Found(seed, name, saving(whole, sample), ratios(whole, sample), *of_budgets)
+
+
+def priced_by(run: LoadedRun, seed: int, rows: str) -> LoadedRun:
+    """Return the run with other rows to price by. Rows are drawn with equal chances where prices are no products of gradients, which `price` asks
+    for by itself.
+    """
+    number = "" if rows in (DEFAULT, UNIFORM) else rows
+    sensitivity = "weight" if rows == UNIFORM else run.settings.sensitivity
+    return replace(run, settings=replace(run.settings, seed=seed, price_rows=number, sensitivity=sensitivity))
 
 
 def optimum(priced: Priced, budget: Budget) -> Choice:
@@ -174,17 +185,17 @@ def ratios(whole: Priced, few: Priced) -> str:
 def report(results: Sequence[Found], budgets: Sequence[str]) -> None:
     """Print the seeds, and by rows the mean over all budgets and seeds."""
     console, shares = Console(width=150), dict[str, list[float]]()
-    console.print("rows   seed    budget       all rows         sample   difference  in errors")
+    console.print("rows     seed    budget       all rows         sample   difference  in errors")
     for found in results:
-        name = found.rows or "auto"
+        name = found.rows
         for told in (found.saving, f"all rows' prices over the sample's: {found.ratios}"):
-            console.print(f"{name:6s} {found.seed:4d} {told}", highlight=False)
+            console.print(f"{name:8s} {found.seed:4d} {told}", highlight=False)
         for budget in budgets:
             best, other = np.array(found.whole[budget]), np.array(found.sample[budget])
             difference, error = float((other - best).mean()), standard_error(other - best)
             shares.setdefault(name, []).append(difference / best.mean())
             told = f"{best.mean():7.4f} ± {standard_error(best):.4f} {other.mean():14.4f} {difference:+12.4f}"
-            console.print(f"{name:6s} {found.seed:4d} {budget:>9s} {told} {difference / max(error, 1e-12):+10.2f}", highlight=False)
+            console.print(f"{name:8s} {found.seed:4d} {budget:>9s} {told} {difference / max(error, 1e-12):+10.2f}", highlight=False)
     for name, of_rows in shares.items():
         mean, error = 100 * np.mean(of_rows), 100 * standard_error(np.array(of_rows))
         console.print(f"{name} rows: divergence {mean:+.1f} ± {error:.1f} % over {len(of_rows)} budgets and seeds", highlight=False)

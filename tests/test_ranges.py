@@ -10,8 +10,8 @@ import pytest
 
 import bitwright as bw
 from bitwright import ranges
+from bitwright.devices import parse_threads
 from bitwright.engines import Serving
-from bitwright.engines.llama_cpp.profiling import parse_threads
 from bitwright.errors import BudgetError, ObjectiveError, UserError
 from bitwright.methods import AUTO
 from bitwright.pipeline.channel_order import order_channels

@@ -79,7 +79,11 @@ def profile(
     ],
     formats: Annotated[str, typer.Option(metavar="NAMES", help="Formats to time, e.g. Q4_K,Q6_K. Default: all of llama.cpp.")] = "",
     threads: Annotated[
-        str, typer.Option(metavar="NUMBERS", help=f"Thread counts to time, each {THREADS}; `all` uses every processor and needs an idle machine.")
+        str,
+        typer.Option(
+            metavar="NUMBERS",
+            help=f"Thread counts to time, each {THREADS}; `all` uses every processor and needs an idle machine, `free` those that are idle.",
+        ),
     ] = "1,all",
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="Model as for `bitwright fit`, whose matrix shapes are timed. Default: the shapes of a Llama.")

@@ -43,6 +43,7 @@ from bitwright.cli.options import (
     Steps,
     StreamModel,
     Target,
+    Threads,
     TokenLimit,
     split_names,
 )
@@ -83,6 +84,7 @@ class RunOptions:
     split_max_size: SplitMaxSize = ""
     search_memory: SearchMemory = ""
     stream: StreamModel = False
+    threads: Threads = ""
     dtype: Dtype = ""
     price_rows: PriceRows = ""
     disk_limit: DiskLimit = ""
@@ -112,6 +114,7 @@ class RunOptions:
             split_max_bytes=part_bytes(self.split_max_size),
             search_memory_bytes=n_bytes(self.search_memory, "The memory of a search"),
             stream=self.stream,
+            threads=self.threads,
             dtype=self.dtype,
             price_rows=self.price_rows,
             disk_limit_bytes=n_bytes(self.disk_limit, "The space for packed tensors"),

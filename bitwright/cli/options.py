@@ -13,6 +13,7 @@ from bitwright.ranges import (
     PRICE_ROWS,
     SECONDS,
     SEED,
+    THREADS,
     TOKENS,
 )
 
@@ -120,6 +121,16 @@ SearchMemory = Annotated[
 StreamModel = Annotated[
     bool,
     typer.Option("--stream", help="Stream the model block by block from its files even if it fits into memory.", rich_help_panel=SEARCH),
+]
+Threads = Annotated[
+    str,
+    typer.Option(
+        "--threads",
+        metavar="NUMBER",
+        help=f"Number of threads, {THREADS}, `all`, or `free` for as many as processors are idle at the start; a run keeps it. Sums of floats, and "
+        "so plans, may depend on it. Default: all.",
+        rich_help_panel=SEARCH,
+    ),
 ]
 Dtype = Annotated[
     str,

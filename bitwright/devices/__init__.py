@@ -4,8 +4,10 @@ from bitwright.devices.device import Device, read_device, read_devices
 from bitwright.devices.energy import PackageEnergy, package_energy
 from bitwright.devices.latency import POWER_UNKNOWN, Latency, PowerUnknown
 from bitwright.devices.latency_fit import Timed, fit_latency
+from bitwright.devices.processors import FREE, n_threads, parse_threads, processors, thread_words
 
 __all__ = [
+    "FREE",
     "POWER_UNKNOWN",
     "Device",
     "Latency",
@@ -13,7 +15,11 @@ __all__ = [
     "PowerUnknown",
     "Timed",
     "fit_latency",
+    "n_threads",
     "package_energy",
+    "parse_threads",
+    "processors",
     "read_device",
     "read_devices",
+    "thread_words",
 ]

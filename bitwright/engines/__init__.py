@@ -21,7 +21,7 @@ from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.engine import Engine
 from bitwright.engines.layout import Described, Layout
-from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
+from bitwright.engines.llama_cpp.profiling import profile_machine
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.memory import Anatomy, MemoryUse, Serving
 from bitwright.engines.moved_channels import moved_source
@@ -66,7 +66,6 @@ __all__ = [
     "memory_model_named",
     "model_as_held",
     "moved_source",
-    "parse_threads",
     "plain",
     "prefixes",
     "profile_machine",

@@ -1,8 +1,8 @@
 """Pipeline from a model to a checked file: search, inspect the front, plan for a budget, build the file, verify it."""
 
 from bitwright.compress import name_with
-from bitwright.devices import read_device, read_devices
-from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named
+from bitwright.devices import parse_threads, read_device, read_devices
+from bitwright.engines import Serving, engine_named, profile_machine, profile_named
 from bitwright.methods import DROPS_DIFFER, DROPS_SOURCE, METHODS, STRUCTURE_METHODS, asked_structure, method_named
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.channel_order import order_channels

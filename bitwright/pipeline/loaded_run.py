@@ -58,6 +58,7 @@ from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_te
 from bitwright.pipeline.calibration.sampled_importance import sampled_importance, store_sampled_importance
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED, REORDERED
 from bitwright.pipeline.settings import DTYPES, SELF, Settings
+from bitwright.pipeline.threads import keep_threads, use_threads
 from bitwright.pipeline.workers.bench import identity_of
 from bitwright.pipeline.workers.workers import Workers
 from bitwright.progress import Progress
@@ -177,6 +178,7 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress,
     """
     require_device(device)
     settings, store = settings.on_device(device), Store(folder / DATABASE)
+    use_threads(settings.threads, store, progress)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
         room = Room(folder, settings.search_memory_bytes, stream=settings.stream, sequence_length=settings.sequence_length)
         model = load(settings.model, device, view=engine_named(settings.target).view, dtype=DTYPES[settings.dtype], room=room)
@@ -190,6 +192,7 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress,
         progress.note(sentence)
     store.check_settings(settings.identity(model.source))
     store.put_text("settings", settings.to_json())
+    keep_threads(settings.threads, store)
     if workers is not None:
         workers.require(identity_of(model.source.fingerprint))
     return LoadedRun(settings, folder, model, store, progress, workers)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
+from bitwright.devices import thread_words
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.methods import STRUCTURE_METHODS, structure_method
@@ -60,9 +61,10 @@ class Settings:
     `text_column` is the column of texts in tables, see `read_documents`.
 
     A search may use `search_memory_bytes` of memory, what the machine has free where that is 0. A model that does not fit is streamed block by block,
-    and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
-    `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
-    priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
+    and with `stream` any is. `threads` is a number of threads, or `all`, or `free` for as many as processors are idle when the run begins; empty for
+    one on each processor; see `use_threads`. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and
+    bfloat16 elsewhere. `price_rows` is the number of rows of a tensor by which its formats are priced, or `all`; empty for all of a small model and a
+    sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
     `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away,
     and `structure_method` a published method by which they are, see `asked_structure`; empty for prices that are measured. A kind that the engine
     takes away as a format is in the `menu`, and the others are `taken`.
@@ -90,6 +92,7 @@ class Settings:
     split_max_bytes: int = 0
     search_memory_bytes: int = 0
     stream: bool = False
+    threads: str = ""
     dtype: str = ""
     price_rows: str = ""
     disk_limit_bytes: int = 0
@@ -108,6 +111,8 @@ class Settings:
         proxy_named(self.sensitivity)
         for codec in (self.rounding, self.ship_codec or self.rounding):
             engine.require_codec(codec)
+        if self.threads and len(thread_words(self.threads)) > 1:
+            raise UserError(f"A run has one number of threads; '{shown(self.threads)}' has several: give --threads one of them.")
         self._require_rare()
         self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))

@@ -11,6 +11,7 @@ from bitwright.predictors.sensitivity.activations.similarity import block_cosine
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
+from bitwright.predictors.sensitivity.gradients.expected_squares import expected_squares
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
 from bitwright.predictors.sensitivity.gradients.mixture import Mixtures
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
@@ -52,6 +53,7 @@ __all__ = [
     "cross_validate",
     "decoder_blocks",
     "drop_losses",
+    "expected_squares",
     "expert_saliencies",
     "fit_scale",
     "floored_table",

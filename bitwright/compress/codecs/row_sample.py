@@ -1,7 +1,8 @@
 """Samples of a model's rows, from which formats are priced without quantizing whole tensors.
 
-Rows of a tensor are drawn without replacement. Sums over all rows are estimated from the drawn ones by their weights, the reciprocals of their
-chances of being drawn (Horvitz & Thompson, Journal of the American Statistical Association 47, 1952). The rows drawn are dealt into groups at random,
+Rows of a tensor are drawn without replacement, with equal chances or by their size, what they are expected to have of the sum. Sums over all rows are
+estimated from the drawn ones by their weights, the reciprocals of their chances of being drawn (Horvitz & Thompson, Journal of the American
+Statistical Association 47, 1952). The rows drawn are dealt into groups at random,
 so that sums have a standard error (random groups; Wolter, Introduction to Variance Estimation, 2007, chapter 2), and squares of sums a second
 estimate: see `Products` in `predictors/sensitivity/gradients/sweep.py`.
 
@@ -21,6 +22,8 @@ from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.spaces import Tensor
 
 Indices = NDArray[np.int64]
+_EQUAL = 0.25  # share of the chances of being drawn that all rows have alike, which bounds their weights
+_ROUNDING = 1e-9
 _KEPT = 4  # tensors whose drawn rows are kept in memory: those of a unit, which is quantized in one format after another
 
 
@@ -86,23 +89,57 @@ def all_rows(levels: PackedTensors) -> RowSample:
     return RowSample(levels, {}, 1)
 
 
-def drawn_rows(tensor: Tensor, n_rows: int, *, n_groups: int, seed: int, certain: Indices | None = None) -> DrawnRows:
-    """Draw `n_rows` rows of a tensor, as many of each matrix of a stack, or all where it has no more, beside the rows that are `certain` to be taken.
+def drawn_rows(
+    tensor: Tensor, n_rows: int, *, n_groups: int, seed: int, certain: Indices | None = None, sizes: NDArray[np.float64] | None = None
+) -> DrawnRows:
+    """Draw `n_rows` rows of a tensor, as many of each matrix of a stack, or all where it has no more, beside the rows that are `certain` to be taken:
+    with chances in proportion to `sizes` `(n_rows of the tensor,)`, or with equal ones. A share of the chances is equal in any case.
 
-    A tensor's rows depend on its name and the seed alone.
+    A tensor's rows depend on its name, the sizes and the seed alone.
     """
     rng = np.random.default_rng([seed, *hashlib.sha256(tensor.name.encode()).digest()[:8]])
     n_matrices = tensor.n_matrices
     per_matrix = matrix_shape(tensor)[0] // n_matrices
     taken = np.unique(certain) if certain is not None else np.zeros(0, dtype=np.int64)
-    left = [np.setdiff1d(np.arange(m * per_matrix, (m + 1) * per_matrix), taken) for m in range(n_matrices)]
-    n_drawn = [min(max(1, -(-n_rows // n_matrices)), len(rows)) for rows in left]
-    drawn = [rng.permutation(rows)[:n] for rows, n in zip(left, n_drawn, strict=True)]
-    chances = [np.full(n, n / max(len(rows), 1)) for rows, n in zip(left, n_drawn, strict=True)]
-    rows, weights = np.concatenate([taken, *drawn]), 1 / np.concatenate([np.ones(len(taken)), *chances])
+    drawn, chances = [taken], [np.ones(len(taken))]
+    for m in range(n_matrices):
+        left = np.setdiff1d(np.arange(m * per_matrix, (m + 1) * per_matrix), taken)
+        n_drawn = min(max(1, -(-n_rows // n_matrices)), len(left))
+        of_rows = chances_of_rows(np.ones(len(left)) if sizes is None else sizes[left], n_drawn)
+        picked = _picked(of_rows, rng)
+        drawn.append(left[picked])
+        chances.append(of_rows[picked])
+    rows, weights = np.concatenate(drawn), 1 / np.concatenate(chances)
     groups = rng.permutation(len(rows)) % n_groups
     order = np.argsort(rows)
     return DrawnRows(rows[order], weights[order], groups[order])
+
+
+def chances_of_rows(sizes: NDArray[np.float64], n_drawn: int) -> NDArray[np.float64]:
+    """Return the chance of each row `(n,)` when `n_drawn` are drawn: of what is not shared equally, in proportion to its size, and at most one."""
+    shares = np.full(len(sizes), 1 / max(len(sizes), 1))
+    if sizes.sum() > 0:
+        shares = _EQUAL * shares + (1 - _EQUAL) * sizes / sizes.sum()
+    chances, open_to = np.ones(len(sizes)), np.arange(len(sizes))
+    while len(open_to) and n_drawn < len(sizes):
+        found = (n_drawn - (len(sizes) - len(open_to))) * shares[open_to] / shares[open_to].sum()
+        chances[open_to] = found
+        certain = found >= 1 - _ROUNDING
+        chances[open_to[certain]] = 1
+        if not certain.any():
+            break
+        open_to = open_to[~certain]
+    return chances
+
+
+def _picked(chances: NDArray[np.float64], rng: np.random.Generator) -> Indices:
+    """Pick rows with these chances `(n,)`, whose sum is a whole number of rows, and as many as that: every step of one along their sum in random
+    order (Madow, Annals of Mathematical Statistics 20, 1949).
+    """
+    certain, others = np.flatnonzero(chances == 1), rng.permutation(np.flatnonzero(chances < 1))
+    n_drawn = round(chances[others].sum())
+    steps = rng.random() + np.arange(n_drawn)
+    return np.concatenate([certain, others[np.searchsorted(np.cumsum(chances[others]), steps, side="right").clip(max=len(others) - 1)]])
 
 
 class SampledSource(Source):

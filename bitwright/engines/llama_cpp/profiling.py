@@ -11,7 +11,6 @@ hardly ever shorter, so the least of five counts. Where the processor counts its
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import GgmlCodec, open_source
-from bitwright.devices import POWER_UNKNOWN, Latency, PackageEnergy, PowerUnknown, Timed, fit_latency, package_energy
+from bitwright.devices import POWER_UNKNOWN, Latency, PackageEnergy, PowerUnknown, Timed, fit_latency, package_energy, processors
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.llama_cpp.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
@@ -30,14 +29,12 @@ from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.errors import UserError
 from bitwright.objectives import tensor_read_shares
 from bitwright.progress import Progress, Silent
-from bitwright.ranges import THREADS
 from bitwright.spaces import Format
 
 DEPTHS = (12, 6)
 _TOKENS, _REPEATS, _PROMPT = 8, 5, 200
 _ENOUGH = 150_000_000  # weights in layers, far more than caches hold in most formats
 _BESIDE = ("Q8_0", "F16")  # what rows are in that a format does not divide: the first that does
-_ALL = "all"
 _BUSY = 0.5  # processes that wait for a processor
 _SHORTEST = 1e-7  # seconds: of two texts the longer one may seem the faster on a busy machine
 
@@ -180,27 +177,6 @@ def in_format(source: TrialModel, form: Format) -> dict[str, str]:
     """Return the formats of a model's matrices: `form`, and another for those that it does not fit."""
     known = [form, *(LLAMA_CPP.format(name) for name in _BESIDE)]
     return {tensor.name: next(other.name for other in known if other.fits(tensor.shape)) for tensor in trial_matrices(source)}
-
-
-def parse_threads(text: str) -> tuple[int, ...]:
-    """Read `1,4,all`: numbers of threads, `all` for as many as this process has processors.
-
-    Raises:
-        UserError: a word is neither a number nor `all`, or no process has so many threads.
-    """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    wrong = [word for word in words if word != _ALL and not (word.isascii() and word.isdigit())]
-    if wrong or not words:
-        raise UserError(f"Threads are numbers or '{_ALL}', as in 1,{_ALL}; '{wrong[0] if wrong else text}' is neither: name some.")
-    counts = tuple(dict.fromkeys(processors() if word == _ALL else int(word) for word in words))
-    for count in counts:
-        THREADS.require(count)
-    return counts
-
-
-def processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def written_trial(source: TrialModel, formats: dict[str, str], scratch: Path) -> Path:

@@ -54,8 +54,9 @@ def distortion_of(loaded: LoadedRun, everything: Space, quantized: tuple[Space, 
     """
     store = loaded.store
     if not store.has_array(PACKED):
+        rows = _rows(loaded, everything)
         with timed(store, "quantize"):
-            measured = quantized_distortion(loaded, everything) if quantized is None else _completed(loaded, everything, *quantized)
+            measured = _by_rows(loaded, everything, rows) if quantized is None else _completed(loaded, everything, *quantized, rows)
         store.put_array(_PLAIN, measured.plain)
         store.put_array(PACKED, measured.weighted)  # last: where it is, both are
     return Distortion(store.array(_PLAIN).astype(np.float64), store.array(PACKED).astype(np.float64))
@@ -63,15 +64,19 @@ def distortion_of(loaded: LoadedRun, everything: Space, quantized: tuple[Space, 
 
 def quantized_distortion(loaded: LoadedRun, space: Space) -> Distortion:
     """Quantize every pair of a space, by the rows that the run prices by, and return the weight errors, plain and weighted."""
-    return _by_rows(loaded, space, priced_rows(loaded, space) or all_rows(loaded.levels))
+    return _by_rows(loaded, space, _rows(loaded, space))
 
 
-def _completed(loaded: LoadedRun, everything: Space, quantized: Space, errors: Distortion) -> Distortion:
+def _rows(loaded: LoadedRun, space: Space) -> RowSample:
+    return priced_rows(loaded, space) or all_rows(loaded.levels)
+
+
+def _completed(loaded: LoadedRun, everything: Space, quantized: Space, errors: Distortion, rows: RowSample) -> Distortion:
     """Return the errors of all pairs: those known of a space that was quantized, and those of the other pairs, by the same rows."""
     left = everything.offered & ~quantized.offered
     units = np.flatnonzero(left.any(axis=1))
     rest = replace(everything, units=tuple(everything.units[u] for u in units), size_bits=everything.size_bits[units], offered=left[units])
-    found = _by_rows(loaded, rest, priced_rows(loaded, everything) or all_rows(loaded.levels))
+    found = _by_rows(loaded, rest, rows)
     plain, weighted = errors.plain.copy(), errors.weighted.copy()
     for known, new in ((plain, found.plain), (weighted, found.weighted)):
         known[units] = np.where(left[units], new, known[units])

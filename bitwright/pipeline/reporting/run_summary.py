@@ -31,6 +31,7 @@ _STAGES = {
     "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
     "routing": "counting routed tokens",
+    "rows": "finding the rows that matter",
     "bound": "pricing without slow formats",
     "quantize": "quantizing in every format",
     "gradient": "gradient sweep",

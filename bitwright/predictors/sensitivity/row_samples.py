@@ -1,12 +1,13 @@
 """Draw the rows of a model's tensors by which its formats are priced.
 
-The number of rows follows from the error wanted. The product of a row is roughly normal over sequences and rows, so the relative variance of its
-square is about 2, and a mean over n of N rows without replacement has the relative variance 2 (1/n − 1/N). Rows of the embedding that the text looks
-up carry nearly all of its products, and there are few of them: all are taken. The output head, which may be the same matrix, has most of its products
-in the few rows that are drawn as labels: of a matrix with a row for every token at least a quarter of the rows are drawn.
+The number of rows follows from the error wanted. The product of a row is roughly normal over sequences and rounding errors, so the relative variance
+of its square about what is expected of it is about 2, and n of N rows that are drawn in proportion to that add at most the relative variance
+2 (1/n − 1/N). Rows of the embedding that the text looks up carry all products of look-ups, and there are few of them: all are taken. The output head,
+which may be the same matrix, has most of its products in the few rows that are drawn as labels: of it at least a quarter of the rows are drawn.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -28,29 +29,34 @@ def rows_wanted(tensor: Tensor, error: float) -> int:
 
 
 def row_sample(
-    model: Model, levels: PackedTensors, tokens: Tokens, tensors: Iterable[Tensor], *, n_rows: Callable[[Tensor], int], seed: int
+    model: Model,
+    levels: PackedTensors,
+    tokens: Tokens,
+    tensors: Iterable[Tensor],
+    *,
+    n_rows: Callable[[Tensor], int],
+    seed: int,
+    sizes: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> RowSample:
-    """Return a sample of `n_rows` of each of `tensors`, beside the rows of the embedding that `tokens` look up; of the embedding and the output head
-    at least a quarter. The seed draws the rows.
+    """Return a sample of `n_rows` of each of `tensors`, beside the rows of the embedding that `tokens` look up; of the output head at least a
+    quarter. The seed draws the rows: with chances in proportion to `sizes`, numbers of each row by tensor, or with equal ones.
     """
-    certain, of_tokens = looked_up(model, tokens), _with_rows_of_tokens(model)
+    certain, of_head = looked_up(model, tokens), _of_head(model)
 
     def n_drawn(tensor: Tensor) -> int:
-        return max(n_rows(tensor), matrix_shape(tensor)[0] // _SHARE_OF_VOCABULARY * (tensor.name in of_tokens))
+        return max(n_rows(tensor), matrix_shape(tensor)[0] // _SHARE_OF_VOCABULARY * (tensor.name in of_head))
 
-    drawn = {tensor.name: drawn_rows(tensor, n_drawn(tensor), n_groups=N_GROUPS, seed=seed, certain=certain.get(tensor.name)) for tensor in tensors}
-    return RowSample(levels, drawn, N_GROUPS)
+    drawn = partial(drawn_rows, n_groups=N_GROUPS, seed=seed)
+    by_name = [(tensor.name, tensor) for tensor in tensors]
+    found = {name: drawn(tensor, n_drawn(tensor), certain=certain.get(name), sizes=(sizes or {}).get(name)) for name, tensor in by_name}
+    return RowSample(levels, found, N_GROUPS)
 
 
-def _with_rows_of_tokens(model: Model) -> set[str]:
-    """Return the tensors of the embedding and the output head."""
+def _of_head(model: Model) -> set[str]:
+    """Return the tensors of the output head."""
     head = model.module.get_output_embeddings()  # type: ignore[no-untyped-call]
-    weights = [module.get_parameter("weight") for module in (model.module.get_input_embeddings(), head) if module is not None]
-    return {
-        name
-        for name, pieces in model.pieces.items()
-        if any(model.module.get_parameter(piece.parameter) is each for piece in pieces for each in weights)
-    }
+    weight = None if head is None else head.get_parameter("weight")
+    return {name for name, pieces in model.pieces.items() if any(model.module.get_parameter(piece.parameter) is weight for piece in pieces)}
 
 
 def looked_up(model: Model, tokens: Tokens) -> dict[str, NDArray[np.int64]]:

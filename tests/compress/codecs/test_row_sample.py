@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bitwright.compress import GgmlCodec, PackedTensors, RowSample, all_rows, drawn_rows, measure_distortion, sampled_distortion
-from bitwright.compress.codecs.row_sample import DrawnRows
+from bitwright.compress.codecs.row_sample import DrawnRows, chances_of_rows
 from bitwright.engines import LLAMA_CPP
 from bitwright.progress import Silent
 from bitwright.spaces import Tensor, Unit
@@ -57,6 +57,35 @@ def test_each_matrix_of_a_stack_and_all_certain_rows_are_drawn() -> None:
     assert certain.weights[np.isin(certain.rows, [3, 7])].tolist() == [1, 1]
     assert certain.weights.sum() == pytest.approx(24)
     assert drawn_rows(DENSE, 100, n_groups=2, seed=0).weights.tolist() == [1] * 24
+
+
+def test_sizes_decide_the_chances_and_sums_stay_right_on_average() -> None:
+    """Over many seeds: every row is drawn as often as its weight says, sums have no bias, and they vary less than with equal chances."""
+    sizes = np.random.default_rng(0).gamma(0.2, size=24)
+    y = sizes * np.random.default_rng(1).uniform(0.5, 1.5, size=24)
+    n_seeds, times, sums = 3000, np.zeros(24), {"sizes": np.zeros(3000), "equal": np.zeros(3000)}
+    for seed in range(n_seeds):
+        by_size, equal = (drawn_rows(DENSE, 6, n_groups=2, seed=seed, sizes=each) for each in (sizes, None))
+        assert len(np.unique(by_size.rows)) == 6
+        times[by_size.rows] += 1
+        for name, drawn in (("sizes", by_size), ("equal", equal)):
+            sums[name][seed] = (drawn.weights * y[drawn.rows]).sum()
+    chances = chances_of_rows(sizes, 6)
+    assert chances.sum() == pytest.approx(6)
+    np.testing.assert_allclose(times / n_seeds, chances, atol=4 * 0.5 / np.sqrt(n_seeds))
+    for of_seeds in sums.values():
+        assert of_seeds.mean() == pytest.approx(y.sum(), abs=4 * of_seeds.std() / np.sqrt(n_seeds))
+    assert sums["sizes"].std() < 0.5 * sums["equal"].std()
+
+
+def test_chances_are_in_proportion_up_to_one_and_never_nothing() -> None:
+    found = chances_of_rows(np.array([8.0, 2.0, 1.0, 1.0]), 2)
+    assert found[0] == 1
+    assert found.sum() == pytest.approx(2)
+    assert found[1] > found[2] == found[3] > 0
+    assert chances_of_rows(np.array([1.0, 0.0, 0.0, 0.0]), 2).tolist() == pytest.approx([1, 1 / 3, 1 / 3, 1 / 3])
+    assert chances_of_rows(np.zeros(4), 1).tolist() == [0.25] * 4
+    assert chances_of_rows(np.ones(3), 3).tolist() == [1, 1, 1]
 
 
 def test_factors_are_weights_and_their_roots_by_group() -> None:

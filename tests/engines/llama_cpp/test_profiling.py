@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bitwright.compress import GgufSource, open_source
-from bitwright.devices import Latency, PowerUnknown, package_energy
+from bitwright.devices import Latency, PowerUnknown, package_energy, processors
 from bitwright.devices.device import read_device
 from bitwright.engines import LLAMA_CPP
 from bitwright.engines.llama_cpp.profiling import (
@@ -12,8 +12,6 @@ from bitwright.engines.llama_cpp.profiling import (
     copying_bandwidth,
     formats_to_time,
     in_format,
-    parse_threads,
-    processors,
     profile_machine,
     time_trial,
     trials,
@@ -72,15 +70,6 @@ def test_a_profile_is_a_device_for_each_number_of_threads(tmp_path: Path) -> Non
     assert made.is_disturbed
     assert not MachineProfile("", (one,), 1e10, load=3.0, seconds=70.0).is_disturbed
     assert not MachineProfile('a "shape"', (one, four), 1e10, load=0.1, seconds=70.0).is_disturbed
-
-
-def test_threads_are_numbers_or_all() -> None:
-    assert parse_threads("1, 3,1") == (1, 3)
-    assert parse_threads("all") == (processors(),)
-    for wrong in ("many", "", "-1"):
-        with pytest.raises(UserError) as refused:
-            parse_threads(wrong)
-        sentence(refused.value, wrong)
 
 
 @pytest.mark.parametrize("name", ["llama_tied", "llama_gqa", "tiny_mixtral", "gguf_quantized"])

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bitwright as bw
@@ -49,6 +50,24 @@ def test_a_sample_prices_every_pair_and_says_its_error(llama_tied: Path, tmp_pat
     assert "of" in made.store.text("rows that formats are priced by")
     packed = sum(path.stat().st_size for path in (tmp_path / "levels").rglob("*.Q4_0"))
     assert 0 < packed < 0.7 * sum(LLAMA_CPP.format("Q4_0").size_bytes(t.shape) for u in space.units for t in u.tensors)
+
+
+@pytest.mark.slow
+def test_rows_are_drawn_by_what_a_light_pass_lets_expect_where_prices_are_squares(llama_tied: Path, tmp_path: Path) -> None:
+    by_gradient, by_weight = (bench(small(llama_tied, price_rows="16", sensitivity=name), tmp_path / name) for name in ("gradient", "weight"))
+    space = whole_space(by_gradient)
+    unequal, equal = (priced_rows(each, space) for each in (by_gradient, by_weight))
+    assert unequal is not None
+    assert equal is not None
+    assert len(np.unique(unequal.drawn["blk.0.ffn_up.weight"].weights)) > 2
+    assert len(np.unique(equal.drawn["blk.0.ffn_up.weight"].weights)) == 1
+    stages = by_gradient.store.stages()
+    assert "rows" in [name for name, *_ in stages]
+    again = priced_rows(by_gradient, space)
+    assert again is not None
+    assert again.key == unequal.key
+    assert by_gradient.store.stages() == stages  # the pass is not made again
+    assert "rows" not in [name for name, *_ in by_weight.store.stages()]
 
 
 def test_a_run_continues_with_the_same_rows_and_any_bound(llama_tied: Path, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Prices from a sample of rows: unbiased by enumeration, near the prices of all rows, and equal to them where every row is drawn."""
 
 from dataclasses import replace
-from itertools import combinations, permutations
+from itertools import combinations, pairwise, permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bitwright.compress import Model, RowSample
+from bitwright.compress.codecs.row_sample import chances_of_rows
 from bitwright.objectives import Reference, Tokens
 from bitwright.predictors import gradient_products, row_sample, rows_wanted
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
@@ -57,6 +58,28 @@ def test_the_estimate_is_unbiased_over_all_samples_and_groups() -> None:
     of_pair = (3 * 2) / (5 * 4) * (5 / 3) * (1 / 3)  # both drawn · their weight · both in one group
     assert np.mean(found) == pytest.approx(diagonal + of_pair * cross)
     assert np.mean(sums) == pytest.approx(y.sum())
+
+
+def test_the_estimate_is_unbiased_whatever_the_chances() -> None:
+    """Rows 1 to 4 of which two are drawn with unequal chances: every order of the rows, and every range of the first step in which the same rows are
+    drawn, with each way to deal them into two groups.
+    """
+    y, chances = np.random.default_rng(0).normal(size=4), chances_of_rows(np.array([4.0, 2.0, 1.0, 1.0]), 2)
+    squares, sums, cross = 0.0, 0.0, 0.0
+    for order in permutations(range(4)):
+        ends = np.cumsum(chances[list(order)])
+        bounds = np.unique(np.concatenate([[0.0, 1.0], ends % 1.0]))
+        for low, high in pairwise(bounds):
+            rows = np.array(order)[np.searchsorted(ends, (low + high) / 2 + np.arange(2), side="right")]
+            for groups in ((0, 0), (0, 1)):
+                parts = np.array([sum(y[row] / np.sqrt(chances[row]) for row, of in zip(rows, groups, strict=True) if of == g) for g in (0, 1)])
+                products = Products(np.full((1, 1, 1), (y[rows] / chances[rows]).sum()), np.zeros((1, 1)), 1, parts.reshape(1, 2, 1, 1))
+                share = (high - low) / (24 * 2)
+                squares += share * 2 * gradient_table(products)[0, 0]
+                sums += share * products.values[0, 0, 0]
+                cross += share * 2 * (groups[0] == groups[1]) * float((y[rows] / np.sqrt(chances[rows])).prod())
+    assert sums == pytest.approx(y.sum())
+    assert squares - cross == pytest.approx((y**2).sum())  # products of two rows' errors vanish in expectation
 
 
 def test_independent_errors_of_rows_have_the_price_of_all_rows_with_less_noise() -> None:

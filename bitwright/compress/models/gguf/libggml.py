@@ -7,7 +7,6 @@ ctypes. A call releases the interpreter lock, so row blocks are quantized on all
 import ctypes
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,6 +15,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+import torch
 from gguf import GGMLQuantizationType
 
 from bitwright.compress.models.source import Bytes, Floats, require_size
@@ -131,7 +131,7 @@ def quantize(weights: Floats, form: Format, importance: Floats) -> Bytes:
 
 def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]:
     """Ranges of rows of at most about `n_weights` for one thread each: one, or as many and as even as leave no core without one at the end."""
-    n_rows, step, n_cores = shape[0], max(1, n_weights // max(prod(shape[1:]), 1)), os.cpu_count() or 1
+    n_rows, step, n_cores = shape[0], max(1, n_weights // max(prod(shape[1:]), 1)), torch.get_num_threads()
     n_blocks = -(-n_rows // step)
     if n_blocks > 1:
         n_blocks = min(n_rows, -(-n_blocks // n_cores) * n_cores)
@@ -139,15 +139,15 @@ def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="ggml")
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="ggml")
 
 
 def _on_all_cores(work: Callable[[int, int], None], blocks: list[tuple[int, int]]) -> None:
     if len(blocks) == 1:
         work(*blocks[0])
         return
-    for _ in _pool().map(lambda block: work(*block), blocks):
+    for _ in _pool(torch.get_num_threads()).map(lambda block: work(*block), blocks):
         pass
 
 

@@ -17,7 +17,7 @@ between any two formats has a square, too. Measured ratios of both sums are in d
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -138,9 +138,18 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
             for name, of_product in zip(names, values, strict=True):
                 store.put_array(f"{name}/{batch.index:05d}", of_product)
     found = [np.concatenate([store.array(f"{name}/{batch.index:05d}") for batch in batches]) for name in names]
+    require_finite(found)
+    return tuple(_products(values, tokens.ids.shape[1]) for values in found)
+
+
+def require_finite(found: Iterable[NDArray[np.float64]]) -> None:
+    """Raise if sums of gradients are not finite.
+
+    Raises:
+        ModelError: some are not.
+    """
     if not all(np.isfinite(values).all() for values in found):
         raise ModelError("A model's gradients must be finite; this model gives infinite or undefined ones: choose --sensitivity importance.")
-    return tuple(_products(values, tokens.ids.shape[1]) for values in found)
 
 
 def _products(values: NDArray[np.float64], n_tokens: int) -> Products:
