@@ -60,7 +60,7 @@ def test_each_matrix_of_a_stack_and_all_certain_rows_are_drawn() -> None:
 
 
 def test_sizes_decide_the_chances_and_sums_stay_right_on_average() -> None:
-    """Over many seeds: every row is drawn as often as its weight says, sums have no bias, and they vary less than with equal chances."""
+    """Many seeds: every row is drawn as often as its weight says, sums have no bias, and they vary less than with equal chances."""
     sizes = np.random.default_rng(0).gamma(0.2, size=24)
     y = sizes * np.random.default_rng(1).uniform(0.5, 1.5, size=24)
     n_seeds, times, sums = 3000, np.zeros(24), {"sizes": np.zeros(3000), "equal": np.zeros(3000)}
