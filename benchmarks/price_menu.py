@@ -75,8 +75,10 @@ def quantized(run: LoadedRun, everything: Space, sample: RowSample) -> Distortio
     """Quantize and measure a space format by format, and print what each took."""
     print(f"{'format':>10s}{'weights, million':>18s}{'of':>9s}{'s':>9s}{'CPU s':>9s}{'million/CPU s':>15s}{'all rows, CPU s':>17s}", flush=True)
     errors, sums = np.full((2, *everything.offered.shape), np.nan), np.zeros(4)
+    names = [form.name for form in everything.formats]
+    stored = [everything.size_bits[u, names.index(unit.tensors[0].stored)] for u, unit in enumerate(everything.units)]
     for f, form in enumerate(everything.formats):
-        units = np.flatnonzero(everything.offered[:, f] & [any(tensor.stored != form.name for tensor in unit.tensors) for unit in everything.units])
+        units = np.flatnonzero(everything.offered[:, f] & (everything.size_bits[:, f] < stored))  # what is stored is lossless, and ends the menu
         if not len(units):
             continue
         offered = np.repeat(np.arange(len(everything.formats))[None] == f, len(units), axis=0)
