@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--held-out", default="")
     parser.add_argument("--formats", default="")
     parser.add_argument("--sequences", default="64,32,128")
+    parser.add_argument("--search-memory", default="", help="a model that does not fit is streamed")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     n_calibration, n_held_out, length = map(int, given.sequences.split(","))
@@ -96,6 +97,7 @@ def main() -> None:
         sequence_length=length,
         price_rows=ALL_ROWS,
         disk_limit_bytes=_NO_LIMIT,
+        search_memory_bytes=bw.parse_budget(given.search_memory).size_bytes(0) if given.search_memory else 0,
     )
     budgets = [bw.parse_budget(text) for text in given.budgets.split(",")]
     seeds, rows, path = [*map(int, given.seeds.split(","))], given.rows.split(","), given.out / _SEEDS
