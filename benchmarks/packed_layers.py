@@ -3,8 +3,9 @@
     python benchmarks/packed_layers.py
     python benchmarks/packed_layers.py --formats INT4_G64,INT4_2OF4 --repeats 100
 
-Formats are timed by turns on one thread, and the least time of each counts, so that other work on the machine disturbs them alike. `dense / packed`
-is the speed that is left of the dense layer's, in float32, for 256 tokens at once and for one. The packed layer has exactly the bytes of its format.
+Formats are timed by turns on one thread, by its processor time, of which the least counts, so that other work on the machine disturbs little.
+`dense / packed` is the speed that is left of the dense layer's, in float32, for 256 tokens at once and for one. The packed layer has exactly the
+bytes of its format.
 """
 
 import argparse
@@ -32,10 +33,10 @@ def packed(name: str, weights: np.ndarray) -> PackedLinear:
 
 
 def seconds(run: Callable[[], torch.Tensor]) -> float:
-    """Time of one run."""
-    started = time.perf_counter()
+    """Processor time of one run."""
+    started = time.thread_time()
     run()
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
 @torch.inference_mode()

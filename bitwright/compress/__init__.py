@@ -13,6 +13,7 @@ from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape, 
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
 from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
+from bitwright.compress.codecs.products import dequantized_per_row, multiplied
 from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS, NamedRounding, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
@@ -196,6 +197,7 @@ __all__ = [
     "chosen_weights",
     "cut_importance",
     "cut_pieces",
+    "dequantized_per_row",
     "describe_differences",
     "dimensions",
     "distortion_of_unit",
@@ -230,6 +232,7 @@ __all__ = [
     "measure_distortion",
     "module_tensors",
     "most_similar_experts",
+    "multiplied",
     "n_experts",
     "n_experts_used_of",
     "name_with",

@@ -38,16 +38,22 @@ def expanded_rows(stored: Torch, form: Format, shape: tuple[int, int], wanted: s
     n_rows, n_columns = shape
     if not isinstance(form, RankFormat):
         return expanded(stored.view(n_rows, -1)[wanted], form, n_columns)
-    shared = form.shared_bytes(n_columns)
-    rows, n_base = stored[:-shared].view(n_rows, -1)[wanted], form.base_bytes(n_columns)
-    (left, of_rows), (right, of_columns) = factor_of(rows[:, n_base:]), factor_of(stored[-shared:].view(n_columns, -1))
+    base, left, right = rank_parts(stored, form, shape, wanted)
+    (left, of_rows), (right, of_columns) = factor_of(left), factor_of(right)
     product = (left @ right.T).mul_(of_rows).mul_(of_columns.T)
-    return product if form.base is None else expanded(rows[:, :n_base], form.base, n_columns).add_(product)
+    return product if form.base is None else expanded(base, form.base, n_columns).add_(product)
+
+
+def rank_parts(stored: Torch, form: RankFormat, shape: tuple[int, int], wanted: slice | Torch) -> tuple[Torch, Torch, Torch]:
+    """Return the bytes of the rows `wanted` of the packed matrix, of those of the left factor, and of the right factor `(n_columns, rank + 2)`."""
+    shared, n_base = form.shared_bytes(shape[1]), form.base_bytes(shape[1])
+    rows = stored[:-shared].view(shape[0], -1)[wanted]
+    return rows[:, :n_base], rows[:, n_base:], stored[-shared:].view(shape[1], -1)
 
 
 def factor_of(rows: Torch) -> tuple[Torch, Torch]:
     """Return the codes of a factor `(n, rank)`, signed bytes as float32, and their scales `(n, 1)`, stored behind them in half precision."""
-    return _owned(rows[:, :-2]).view(torch.int8).float(), _owned(rows[:, -2:]).view(torch.float16).float()
+    return rows[:, :-2].view(torch.int8).float(), _owned(rows[:, -2:]).view(torch.float16).float()
 
 
 def expanded(rows: Torch, form: Format, n_columns: int) -> Torch:
@@ -75,10 +81,15 @@ def _owned(rows: Torch) -> Torch:
 
 def _spread(rows: Torch, form: SparseFormat, n_columns: int) -> Torch:
     """Dequantize sparse `rows`: the kept weights at their positions, zeros elsewhere."""
+    values, positions = kept_parts(rows, form, n_columns)
+    return spread_kept(values, positions, form.pattern, n_columns)
+
+
+def kept_parts(rows: Torch, form: SparseFormat, n_columns: int) -> tuple[Torch, Torch]:
+    """Return the kept weights of sparse `rows`, float32 `(n_rows, n_kept)`, and the bytes of their positions."""
     n_bytes = form.kept_bytes(n_columns)
     kept = rows[:, :n_bytes] if isinstance(form.base, IntegerFormat) else _owned(rows[:, :n_bytes]).view(FLOAT_TYPES[form.base.name])
-    values = expanded(kept, form.base, form.pattern.n_kept(n_columns)).float()
-    return spread_kept(values, rows[:, n_bytes:], form.pattern, n_columns)
+    return expanded(kept, form.base, form.pattern.n_kept(n_columns)).float(), rows[:, n_bytes:]
 
 
 def spread_kept(values: Torch, positions: Torch, pattern: Pattern, n_columns: int) -> Torch:

@@ -18,6 +18,7 @@ from bitwright.spaces import NOfM, Pattern
 
 Mask = NDArray[np.bool_]
 _PRUNED = -(1 << 30)
+_WORDS = {1: torch.int32, 2: torch.int64, 4: torch.complex128}  # kept weights of a group -> type as wide as as many floats
 _BYTES = torch.from_numpy(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)).long()  # (256, 8)
 _COUNTS = _BYTES.sum(1, dtype=torch.int32)  # (256,)
 
@@ -53,6 +54,17 @@ def kept_places(packed: Torch, pattern: Pattern, n_columns: int) -> Torch:
     return places.view(n_rows, -1)[:, :n_columns]
 
 
+def kept_inputs(x: Torch, packed: Torch, pattern: NOfM) -> Torch:
+    """Return of the inputs `x` `(n_columns,)`, float32, those that each row's kept weights multiply, `(n_rows, n_kept)`, by positions `(n_rows,
+    n_bytes)`. They are looked up for all of a group at once, in a table of every group's inputs at the positions of every code.
+    """
+    kept = _kept_within(pattern).to(packed.device)
+    table = x.view(-1, pattern.of)[:, kept].view(_WORDS[pattern.kept])  # (n_groups, n_codes, 1)
+    codes = unpacked_codes(packed, pattern.code_bits, len(table)).int()
+    places = codes.add_(torch.arange(0, len(table) * len(kept), len(kept), dtype=torch.int32, device=packed.device))
+    return table.view(-1).index_select(0, places.view(-1)).view(torch.float32).view(len(packed), -1)
+
+
 @cache
 def _patterns(pattern: NOfM) -> NDArray[np.int64]:
     """Return the patterns as rows of 0 and 1 `(C(m, n), m)`."""
@@ -60,6 +72,17 @@ def _patterns(pattern: NOfM) -> NDArray[np.int64]:
     found = np.zeros((len(kept), pattern.of), dtype=np.int64)
     np.put_along_axis(found, np.array(kept), 1, axis=1)
     return found
+
+
+def _patterns_of_codes(pattern: NOfM) -> NDArray[np.int64]:
+    """Return the pattern of every code `(n_codes, m)`: those beyond the last pattern are the last."""
+    return _patterns(pattern)[np.minimum(np.arange(1 << pattern.code_bits), len(_patterns(pattern)) - 1)]
+
+
+@cache
+def _kept_within(pattern: NOfM) -> Torch:
+    """Return the positions kept in a code `(n_codes, n)`."""
+    return torch.from_numpy(np.nonzero(_patterns_of_codes(pattern))[1].reshape(-1, pattern.kept))
 
 
 @cache
@@ -70,6 +93,5 @@ def _ranks(pattern: Pattern) -> Torch:
     """
     kept = _BYTES
     if isinstance(pattern, NOfM):
-        every = np.minimum(np.arange(1 << pattern.code_bits), len(_patterns(pattern)) - 1)
-        kept = torch.from_numpy(_patterns(pattern)[every])
+        kept = torch.from_numpy(_patterns_of_codes(pattern))
     return torch.where(kept > 0, kept.cumsum(1), _PRUNED).int()

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor as Torch
 from torch import nn
-from torch.nn.functional import linear
 
-from bitwright.compress import expanded_rows, stored_type
+from bitwright.compress import dequantized_per_row, expanded_rows, multiplied, stored_type
 from bitwright.spaces import Format
 
-# Weights dequantized at once. On a CPU they should fit in its caches; on other devices fewer, larger steps are faster.
+# Numbers dequantized at once. On a CPU they should fit in its caches; on other devices fewer, larger steps are faster.
 _EXPANDED_ON_CPU, _EXPANDED_ELSEWHERE = 1 << 20, 1 << 25
 
 
@@ -41,10 +40,15 @@ class PackedMatrix(nn.Module):
         """Dequantize some rows of the matrix, `(n_wanted, n_columns)`: float32, or the stored float type."""
         return expanded_rows(self.stored, self.form, self.shape, wanted)
 
+    def times(self, x: Torch) -> Torch:
+        """Return the products `(..., n_rows)` of inputs `(..., n_columns)` and the rows, in the type of `x`."""
+        parts = [multiplied(x, self.stored, self.form, self.shape, part) for part in self.parts()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
     def parts(self) -> Iterator[slice]:
         """Yield ranges of rows that are dequantized at once."""
         at_once = _EXPANDED_ON_CPU if self.stored.device.type == "cpu" else _EXPANDED_ELSEWHERE
-        step = max(1, at_once // self.shape[1])
+        step = max(1, at_once // dequantized_per_row(self.form, self.shape[1]))
         for start in range(0, self.shape[0], step):
             yield slice(start, min(start + step, self.shape[0]))
 
@@ -62,8 +66,7 @@ class PackedLinear(PackedMatrix):
 
     def forward(self, x: Torch) -> Torch:
         """Map `(..., n_columns)` to `(..., n_rows)`."""
-        parts = [linear(x, self.rows(part).to(x.dtype)) for part in self.parts()]
-        y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        y = self.times(x)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
@@ -130,7 +133,7 @@ class AssembledLinear(nn.Module):
         """Map `(..., n_columns)` to `(..., n_rows)`."""
         y = x.new_zeros(*x.shape[:-1], self.shape[0])
         for block in self.blocks:
-            y[..., slice(*block.rows)] += linear(x[..., slice(*block.columns)], block.matrix.rows(slice(None)).to(x.dtype))
+            y[..., slice(*block.rows)] += block.matrix.times(x[..., slice(*block.columns)])
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
