@@ -13,16 +13,15 @@ as `gptq+clip+refit` does; so are those of bits alone. Geometric means over matr
     python benchmarks/block_masks.py MODEL --calibration valid.txt --held-out test.txt --blocks 2,15 --bits 2.5,3.5
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from channel_scales import Matrix, matrices_of
+from channel_scales import Matrix
+from layers import layers_of, parser_of_layers
 from numpy.typing import NDArray
-from sparse_codecs import BLOCK, DAMPING, ROLES, error, spread
-from two_texts import add_texts, two_texts
+from sparse_codecs import BLOCK, DAMPING, error, spread
 
-from bitwright.compress import Floats, grid_values, load, rounding_named
+from bitwright.compress import Floats, grid_values, rounding_named
 from bitwright.compress.codecs.grid import MinimumGrid
 from bitwright.compress.codecs.rounding.clipping import clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
@@ -89,18 +88,11 @@ def errors(matrix: Matrix, bits: float, width: int) -> dict[str, float]:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a dense model, a folder of weights that were never quantized")
-    add_texts(parser)
-    parser.add_argument("--blocks", default="0", help="separated by commas (default: %(default)s)")
+    parser = parser_of_layers(__doc__)
     parser.add_argument("--bits", default="2.5,3.5", help="bits per weight, those of integers in groups of 64 (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=64, help="of each matrix (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=48, help="of each text (default: %(default)s)")
     args = parser.parse_args()
-    model = load(args.model)
-    texts = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.sequences)
-    names = [f"blk.{block}.{role}.weight" for block in args.blocks.split(",") for role in ROLES]
-    matrices = [each for each in matrices_of(model, names, texts, args.rows).values() if each.weights.shape[1] % 16 == 0]
+    matrices = [each for each in layers_of(args, args.rows).values() if each.weights.shape[1] % 16 == 0]
     print(f"{len(matrices)} matrices, over bits alone\n| bits | codes kept | sparsegpt | {' | '.join(SCORES)} |\n|{'---|' * (3 + len(SCORES))}")
     for bits in (float(bits) for bits in args.bits.split(",")):
         for width in WIDTHS:

@@ -12,16 +12,15 @@ Decompositions have as many numbers as 8 bits each leave within some bits per we
     python benchmarks/decompositions.py MODEL --calibration valid.txt --held-out test.txt --blocks 2,15 --bits 2.5,3.5
 """
 
-import argparse
 from math import isqrt
 
 import numpy as np
-from channel_scales import Matrix, matrices_of
+from channel_scales import Matrix
+from layers import layers_of, parser_of_layers
 from numpy.typing import NDArray
-from sparse_codecs import DAMPING, ROLES, error
-from two_texts import add_texts, two_texts
+from sparse_codecs import DAMPING, error
 
-from bitwright.compress import Floats, grid_values, load, rounding_named
+from bitwright.compress import Floats, grid_values, rounding_named
 from bitwright.compress.codecs.grid import MinimumGrid
 
 Array = NDArray[np.float64]
@@ -100,17 +99,10 @@ def errors(matrix: Matrix, bits: float) -> list[float]:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a dense model, a folder of weights that were never quantized")
-    add_texts(parser)
-    parser.add_argument("--blocks", default="0", help="separated by commas (default: %(default)s)")
+    parser = parser_of_layers(__doc__)
     parser.add_argument("--bits", default="2.5,3.5", help="bits per weight, those of integers in groups of 64 (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=48, help="of each text (default: %(default)s)")
     args = parser.parse_args()
-    model = load(args.model)
-    texts = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.sequences)
-    names = [f"blk.{block}.{role}.weight" for block in args.blocks.split(",") for role in ROLES]
-    matrices = matrices_of(model, names, texts, n_rows=1 << 30)
+    matrices = layers_of(args)
     print(f"{len(matrices)} matrices\n| bits | {' | '.join(LANES)} | cpd below whitened |\n|{'---|' * (2 + len(LANES))}")
     for bits in (float(bits) for bits in args.bits.split(",")):
         found = np.array([errors(matrix, bits) for matrix in matrices.values()])

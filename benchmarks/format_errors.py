@@ -7,14 +7,11 @@ the error over that of plain codes of as many bits per weight, on the line throu
     python benchmarks/format_errors.py MODEL --calibration valid.txt --held-out test.txt --blocks 2,15 --codec gptq+clip+refit
 """
 
-import argparse
-
 import numpy as np
-from channel_scales import matrices_of
-from sparse_codecs import ROLES, error
-from two_texts import add_texts, two_texts
+from layers import layers_of, parser_of_layers
+from sparse_codecs import error
 
-from bitwright.compress import integer_codec, load, rounding_named
+from bitwright.compress import integer_codec, rounding_named
 from bitwright.engines import NATIVE
 
 FORMATS = (
@@ -34,19 +31,12 @@ def over_bits(found: dict[str, tuple[float, float]], name: str) -> str:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a dense model, a folder of weights that were never quantized")
-    add_texts(parser)
-    parser.add_argument("--blocks", default="0", help="separated by commas (default: %(default)s)")
+    parser = parser_of_layers(__doc__)
     parser.add_argument("--formats", default=FORMATS, help="default: %(default)s")
     parser.add_argument("--codec", default="gptq+clip+refit", help="rounding (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=48, help="of each text (default: %(default)s)")
     args = parser.parse_args()
-    model, formats = load(args.model), [NATIVE.format(name) for name in args.formats.split(",")]
-    texts = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.sequences)
-    names = [f"blk.{block}.{role}.weight" for block in args.blocks.split(",") for role in ROLES]
-    everything = matrices_of(model, names, texts, n_rows=1 << 30)
-    matrices = {name: each for name, each in everything.items() if all(form.fits(each.weights.shape) for form in formats)}
+    formats = [NATIVE.format(name) for name in args.formats.split(",")]
+    matrices = {name: each for name, each in layers_of(args).items() if all(form.fits(each.weights.shape) for form in formats)}
     codec = integer_codec(rounding_named(args.codec, {name: each.calibration[None] for name, each in matrices.items()}))
     n_weights = sum(each.weights.size for each in matrices.values())
     print(f"{len(matrices)} matrices, {args.codec}\n| format | bits per weight | error | over bits |\n|---|---|---|---|")

@@ -10,14 +10,12 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from experts import opened
-from native_run import code_bits, parser_of, settings_of
+from native_run import budget_of, code_bits
 from numpy.typing import NDArray
-from sparsity import BITS, KINDS, OTHERS, optimum
+from sparsity import KINDS, both_references, formats_of, opened_lab, optimum, parser_of_reductions
 
 from bitwright.compress import TrainableMatrix, matrix_shape, planned_weights, swapping
-from bitwright.objectives import KullbackLeibler, Reference, standard_error
+from bitwright.objectives import KullbackLeibler, standard_error
 from bitwright.pipeline.finishing.healing import Training, healed
 from bitwright.progress import Silent
 from bitwright.spaces import Format
@@ -25,20 +23,15 @@ from bitwright.spaces import Format
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = parser_of(__doc__, formats=",".join((*BITS, *OTHERS)), skip="", budgets="2,3", evaluations=0)
-    parser.add_argument("--codec", default="rtn", help="rounding (default: %(default)s)")
+    parser = parser_of_reductions(__doc__, budgets="2,3", evaluations=0)
     parser.add_argument("--tokens", default="4096,16384,65536", help="tokens to train on (default: %(default)s)")
     parser.add_argument(
         "--step", type=float, default=Training(0, 0).step, help="first step, relative to the numbers of a matrix (default: %(default)s)"
     )
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
-    lab = opened(settings_of(args, codec=args.codec), args.out / "all")
+    lab = opened_lab(args)
     bench, space = lab.bench, lab.run.space
-    texts = (bench.texts.calibration, bench.texts.held_out)
-    calibration, held_out = (Reference(bench.model, text, scratch=args.out, progress=Silent()) for text in texts)
-
+    calibration, held_out = both_references(lab)
     decode, shapes = bench.levels.codec.decode, {tensor.name: matrix_shape(tensor) for tensor in bench.model.tensors}
 
     def measured(wanted: Mapping[str, Format], matrices: Mapping[str, TrainableMatrix]) -> NDArray[np.float64]:
@@ -48,14 +41,14 @@ def main() -> None:
             swapper.load(planned_weights(bench.model, bench.levels, formats=wanted) | trained)
             return held_out.measure(bench.model, [KullbackLeibler()])[:, 0]
 
-    print(f"{args.model}, {args.codec}, trained on {texts[0].n_tokens:,} different tokens; nats/token on held-out text")
+    print(f"{args.model}, {args.codec}, trained on {calibration.tokens.n_tokens:,} different tokens; nats/token on held-out text")
     for bits in code_bits(args):
-        budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
+        budget = budget_of(space, bits)
         for name, kinds in (("bits", KINDS[:1]), ("all", KINDS)):
             choice = optimum(lab, kinds, budget)
             if choice is None:
                 continue
-            wanted = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
+            wanted = formats_of(lab, choice)
             base = measured(wanted, {})
             print(f"{bits:g} bits, {name:<6}{base.mean():>9.4f} ± {standard_error(base):.4f}", flush=True)
             for n_tokens in (int(n) for n in args.tokens.split(",")):

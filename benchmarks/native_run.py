@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bitwright.pipeline import Settings
+from bitwright.spaces import Space
 
 
 def parser_of(description: str | None, *, formats: str, skip: str, budgets: str, evaluations: int) -> argparse.ArgumentParser:
@@ -31,6 +32,11 @@ def settings_of(args: argparse.Namespace, **other: Any) -> Settings:
         args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
         n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, skip=tuple(filter(None, args.skip.split(","))), **other,
     )  # fmt: skip
+
+
+def budget_of(space: Space, bits: float) -> int:
+    """The bits of the file with `bits` for each weight that is decided about, in whole bytes."""
+    return space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
 
 
 def code_bits(args: argparse.Namespace) -> list[float]:

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from experts import opened
-from native_run import code_bits, parser_of, settings_of
+from native_run import budget_of, code_bits
 from numpy.typing import NDArray
-from sparsity import BITS, KINDS, OTHERS, against, optimum
+from sparsity import KINDS, against, both_references, formats_of, opened_lab, optimum, parser_of_reductions
 from torch import Tensor
 
 from bitwright.compress import Model, planned_weights, swapping
 from bitwright.objectives import Reference, standard_error
-from bitwright.progress import Silent
 
 AT_ONCE = 4  # sequences of a step
 
@@ -68,27 +66,23 @@ def measured(model: Model, reference: Reference, prompt: Tensor) -> NDArray[np.f
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = parser_of(__doc__, formats=",".join((*BITS, *OTHERS)), skip="", budgets="2.5", evaluations=0)
-    parser.add_argument("--codec", default="rtn", help="rounding (default: %(default)s)")
+    parser = parser_of_reductions(__doc__, budgets="2.5", evaluations=0)
     parser.add_argument("--tokens", type=int, default=8192, help="to train on (default: %(default)s)")
     parser.add_argument("--prompts", default="16,64", help="numbers of tokens (default: %(default)s)")
     parser.add_argument("--steps", default="0.03,0.1", help="first steps, relative to embeddings (default: %(default)s)")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
-    lab = opened(settings_of(args, codec=args.codec), args.out / "all")
+    lab = opened_lab(args)
     bench, space = lab.bench, lab.run.space
-    texts = (bench.texts.calibration, bench.texts.held_out)
-    calibration, held_out = (Reference(bench.model, text, scratch=args.out, progress=Silent()) for text in texts)
+    calibration, held_out = both_references(lab)
     bench.model.module.requires_grad_(False)
     width = bench.model.module.get_input_embeddings().weight.shape[1]
     print(f"{args.model}, {args.codec}, {args.tokens:,} tokens of training; nats/token on held-out text")
     for bits in code_bits(args):
-        budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
+        budget = budget_of(space, bits)
         choice = optimum(lab, KINDS[:1], budget)
         if choice is None:
             continue
-        wanted = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
+        wanted = formats_of(lab, choice)
         with swapping(bench.model) as swapper:
             swapper.load(planned_weights(bench.model, bench.levels, formats=wanted))
             base = measured(bench.model, held_out, torch.empty(0, width))

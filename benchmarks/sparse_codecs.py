@@ -12,15 +12,14 @@ Errors are tr(ΔW M ΔWᵀ) of the held-out text's second moments M; geometric m
 conjugate gradients with a factor for every row.
 """
 
-import argparse
 from collections.abc import Iterator
 
 import numpy as np
-from channel_scales import Matrix, matrices_of
+from channel_scales import Matrix
+from layers import layers_of, parser_of_layers
 from numpy.typing import NDArray
-from two_texts import add_texts, two_texts
 
-from bitwright.compress import Floats, Rounded, RoundToNearest, grid_values, load
+from bitwright.compress import Floats, Rounded, RoundToNearest, grid_values
 from bitwright.compress.codecs.grid import Grid, MinimumGrid
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.least_squares import refitted_levels, refitted_weights
@@ -28,7 +27,6 @@ from bitwright.compress.codecs.rounding.pruning import Mask, Pruned, by_wanda, f
 from bitwright.compress.codecs.rounding.sparse_gpt import kept_in_windows, pruned_with_feedback
 from bitwright.spaces import NATIVE_FORMATS, IntegerFormat, NOfM, Pattern, SparseFormat
 
-ROLES = ("attn_q", "attn_output", "ffn_gate", "ffn_down")
 DAMPING, BLOCK = 0.01, 128
 
 
@@ -110,18 +108,11 @@ def error(change: Floats, moments: NDArray[np.float64]) -> float:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a dense model, a folder of weights that were never quantized")
-    add_texts(parser)
-    parser.add_argument("--blocks", default="0", help="separated by commas (default: %(default)s)")
+    parser = parser_of_layers(__doc__)
     parser.add_argument("--formats", default="INT2_2OF4,INT3_2OF4,INT4_4OF8,INT2_1OF4,INT3_S50,INT4_S50,INT3_S75", help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=64, help="of each matrix (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=48, help="of each text (default: %(default)s)")
     args = parser.parse_args()
-    model = load(args.model)
-    calibration, held_out = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.sequences)
-    names = [f"blk.{block}.{role}.weight" for block in args.blocks.split(",") for role in ROLES]
-    matrices = matrices_of(model, names, (calibration, held_out), args.rows)
+    matrices = layers_of(args, args.rows)
     by_name, names_of_lanes = {form.name: form for form in NATIVE_FORMATS}, list[str]()
     for name in args.formats.split(","):
         form = by_name[name]

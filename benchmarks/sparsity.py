@@ -22,6 +22,7 @@ chosen by. Below, what the table's plan of everything chose, by role and by dept
 Everything is kept in the folder and not repeated, so an interrupted run goes on where it was.
 """
 
+import argparse
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,15 +30,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 from experts import Lab, opened
-from native_run import code_bits, parser_of, settings_of
+from native_run import budget_of, code_bits, parser_of, settings_of
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import KullbackLeibler, Measurement, standard_error
+from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Search
 from bitwright.pipeline.searching.ask_tell_loop import Meter
 from bitwright.pipeline.searching.model_problem import open_problem
+from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import BlockFormat, Choice, Format, Unit
 
@@ -48,6 +50,20 @@ OTHERS = (*(f"INT{bits}_{pattern}" for bits in (2, 3, 4) for pattern in PATTERNS
 KINDS = ("bits", "n of m", "masks", "low rank")
 N_DEPTHS = 3
 DAMPING = 2.0  # of curvatures, as in the first step of `auto`
+
+
+def parser_of_reductions(description: str | None, *, budgets: str, evaluations: int) -> argparse.ArgumentParser:
+    """The arguments of benchmarks with the menu of bits and reductions."""
+    parser = parser_of(description, formats=",".join((*BITS, *OTHERS)), skip="", budgets=budgets, evaluations=evaluations)
+    parser.add_argument("--codec", default="rtn", help="rounding, as in `bitwright fit` (default: %(default)s)")
+    return parser
+
+
+def opened_lab(args: argparse.Namespace) -> Lab:
+    """The run with every format of the menu, priced; one thread from here on."""
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return opened(settings_of(args, codec=args.codec), args.out / "all")
 
 
 def kind(form: Format) -> str:
@@ -62,6 +78,21 @@ def optimum(lab: Lab, kinds: tuple[str, ...], budget_bits: int) -> Choice | None
         return solve(space.narrowed(np.array([[kind(form) in kinds for form in space.formats]])), lab.run.table, budget_bits).choice
     except UserError:
         return None
+
+
+def formats_of(lab: Lab, choice: Choice) -> dict[str, Format]:
+    """The format of each tensor in a plan."""
+    space = lab.run.space
+    return {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
+
+
+def both_references(lab: Lab) -> tuple[Reference, Reference]:
+    """The original's predictions on the calibration and the held-out text."""
+    bench = lab.bench
+    calibration, held_out = (
+        Reference(bench.model, text, scratch=bench.folder, progress=Silent()) for text in (bench.texts.calibration, bench.texts.held_out)
+    )
+    return calibration, held_out
 
 
 def at_operating_point(lab: Lab, kinds: dict[str, tuple[str, ...]], at: Choice, budget_bits: int) -> dict[str, Choice]:
@@ -118,16 +149,16 @@ def searched(labs: dict[str, Lab], budget_bits: int, n_evaluations: int) -> dict
     return {f"{name}, searched": labs[name].held_out(choice) for name, choice in found.items() if len(choice)}
 
 
-def compare(labs: dict[str, Lab], bits: float, n_evaluations: int) -> None:
+def compare(labs: dict[str, Lab], bits: float, n_evaluations: int, *, slopes: bool) -> None:
     """Print the comparison at one budget."""
     lab = labs["all"]
     space = lab.run.space
-    budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
+    budget = budget_of(space, bits)
     alone = optimum(lab, KINDS[:1], budget)
     print(f"\n{bits:g} bits, {budget // 8:,} bytes", flush=True)
     lanes = {KINDS[0]: KINDS[:1]} | {f"+ {name}": ("bits", name) for name in KINDS[1:]} | {"all": KINDS}
     choices = {name: found for name, kinds in lanes.items() if (found := optimum(lab, kinds, budget)) is not None}
-    if alone is not None:
+    if alone is not None and slopes:
         choices |= at_operating_point(lab, {"bits at bits": KINDS[:1], "all at bits": KINDS}, alone, budget)
     measured = {name: lab.held_out(choice) for name, choice in choices.items()} | searched(labs, budget, n_evaluations)
     if alone is None:
@@ -143,21 +174,19 @@ def compare(labs: dict[str, Lab], bits: float, n_evaluations: int) -> None:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    menu = ",".join((*BITS, *OTHERS))
-    parser = parser_of(__doc__, formats=menu, skip="", budgets="1.5,2,2.5,3,3.5,4", evaluations=0)
-    parser.add_argument("--codec", default="rtn", help="rounding, rtn or gptq (default: %(default)s)")
+    parser = parser_of_reductions(__doc__, budgets="1.5,2,2.5,3,3.5,4", evaluations=0)
+    parser.add_argument(
+        "--without-slopes", action="store_true", help="leave out the optima of slopes at the optimum of bits, a sweep for each budget"
+    )
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = settings_of(args, codec=args.codec)
-    args.out.mkdir(parents=True, exist_ok=True)
-    labs = {"all": opened(settings, args.out / "all")}
+    lab = opened_lab(args)
+    labs, settings = {"all": lab}, lab.run.settings
     if args.evaluations:
         labs["bits"] = opened(replace(settings, formats=tuple(name for name in settings.formats if name in BITS)), args.out / "bits")
-    lab = labs["all"]
     packed = [form for form in lab.run.space.formats if not isinstance(form, BlockFormat)]
     print(f"{args.model}, {args.codec}, {len(lab.run.space.units)} units, {len(packed)} packed formats; nats/token on held-out text")
     for bits in code_bits(args):
-        compare(labs, bits, args.evaluations)
+        compare(labs, bits, args.evaluations, slopes=not args.without_slopes)
 
 
 if __name__ == "__main__":

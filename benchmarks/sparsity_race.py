@@ -11,10 +11,9 @@ Each lane's choice, the best that it measured in full on the text that it search
 and the paired difference from it. Everything is kept in the folder and not repeated; that of `sparsity.py` serves if its settings are the same.
 """
 
-import torch
-from experts import Lab, opened
-from native_run import code_bits, parser_of, settings_of
-from sparsity import BITS, KINDS, OTHERS, against, optimum
+from experts import Lab
+from native_run import budget_of, code_bits
+from sparsity import KINDS, against, opened_lab, optimum, parser_of_reductions
 
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.spaces import Choice
@@ -35,17 +34,14 @@ def lanes(lab: Lab, budget_bits: int, methods: list[str], n_evaluations: int) ->
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = parser_of(__doc__, formats=",".join((*BITS, *OTHERS)), skip="", budgets="2,2.5,3", evaluations=60)
-    parser.add_argument("--codec", default="rtn", help="rounding (default: %(default)s)")
+    parser = parser_of_reductions(__doc__, budgets="2,2.5,3", evaluations=60)
     parser.add_argument("--methods", default=METHODS, help="default: %(default)s")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
-    lab = opened(settings_of(args, codec=args.codec), args.out / "all")
+    lab = opened_lab(args)
     space = lab.run.space
     print(f"{args.model}, {args.codec}, at most {args.evaluations} evaluations; nats/token on held-out text")
     for bits in code_bits(args):
-        budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
+        budget = budget_of(space, bits)
         print(f"\n{bits:g} bits, {budget // 8:,} bytes", flush=True)
         measured = {name: lab.held_out(choice) for name, choice in lanes(lab, budget, args.methods.split(","), args.evaluations).items()}
         for name, found in measured.items():
