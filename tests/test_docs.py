@@ -84,10 +84,14 @@ def require_options(program: str, options: list[str], source: str) -> None:
 
 
 def with_siblings(script: Path) -> str:
-    """The text of a script, and of the scripts beside it that it imports from, where some of its options may be declared."""
-    source = script.read_text(encoding="utf-8")
-    beside = [script.with_name(f"{module}.py") for module in re.findall(r"^from (\w+) import", source, re.MULTILINE)]
-    return source + "".join(sibling.read_text(encoding="utf-8") for sibling in beside if sibling.exists())
+    """The text of a script, and of the scripts beside it that it or they import from, where some of its options may be declared."""
+    found, left = dict[Path, str](), [script]
+    while left:
+        path = left.pop()
+        found[path] = path.read_text(encoding="utf-8")
+        beside = (path.with_name(f"{module}.py") for module in re.findall(r"^from (\w+) import", found[path], re.MULTILINE))
+        left += [other for other in beside if other.exists() and other not in {*found, *left}]
+    return "".join(found.values())
 
 
 def name(page: Path) -> str:
