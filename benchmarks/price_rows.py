@@ -101,8 +101,8 @@ def main() -> None:
     )
     budgets = [bw.parse_budget(text) for text in given.budgets.split(",")]
     seeds, rows, path = [*map(int, given.seeds.split(","))], given.rows.split(","), given.out / _SEEDS
-    known = read(path)
-    if missing := [seed for seed in seeds if any((seed, name) not in known for name in rows)]:
+    known, texts = read(path), {budget.text for budget in budgets}
+    if missing := [seed for seed in seeds if any((seed, name) not in known or not texts <= known[seed, name].whole.keys() for name in rows)]:
         run = set_up(asked, given.out / "run", device="cpu", progress=Silent())
         for seed in missing:
             for found in compared(run, seed, rows, budgets):
