@@ -2,9 +2,9 @@
 
 Rows of a tensor are drawn without replacement, with equal chances or by their size, what they are expected to have of the sum. Sums over all rows are
 estimated from the drawn ones by their weights, the reciprocals of their chances of being drawn (Horvitz & Thompson, Journal of the American
-Statistical Association 47, 1952). The rows drawn are dealt into groups at random,
-so that sums have a standard error (random groups; Wolter, Introduction to Variance Estimation, 2007, chapter 2), and squares of sums a second
-estimate: see `Products` in `predictors/sensitivity/gradients/sweep.py`.
+Statistical Association 47, 1952). The rows drawn are dealt into groups at random, so that sums have a standard error (random groups; Wolter,
+Introduction to Variance Estimation, 2007, chapter 2), and squares of sums a second estimate: see `Products` in
+`predictors/sensitivity/gradients/sweep.py`.
 
 Rows are quantized independently of each other by every codec, so a drawn row has the bytes that it has in the whole tensor.
 """

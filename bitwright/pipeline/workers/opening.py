@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from bitwright.compress import Room, absolute_name, needed_bytes
-from bitwright.devices import FREE, n_threads, processors
+from bitwright.devices import FREE
 from bitwright.errors import UserError
 from bitwright.pipeline.settings import DTYPES, Settings
+from bitwright.pipeline.threads import set_threads
 from bitwright.pipeline.workers.cluster import Cluster, require_divisible
 from bitwright.pipeline.workers.ray_cluster import require_ray
 from bitwright.pipeline.workers.ray_workers import open_workers
@@ -36,7 +35,7 @@ def workers_on(cluster: Cluster | None, settings: Settings, folder: Path, *, dev
     if settings.threads == FREE:
         raise UserError(f"Workers have as many threads as the driver, and '{FREE}' counts the processors of one machine: give --threads a number.")
     if settings.threads:
-        torch.set_num_threads(min(n_threads(settings.threads), processors()))
+        set_threads(settings.threads)
     settings = settings.on_device(device)
     room = Room(folder, settings.search_memory_bytes, stream=settings.stream, sequence_length=settings.sequence_length)
     n_bytes, is_streamed = needed_bytes(settings.model, room, dtype=DTYPES[settings.dtype])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType, quants
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +100,7 @@ def test_the_number_of_threads_changes_nothing(form: Format, monkeypatch: pytest
     monkeypatch.setattr(libggml, "_DECODED_AT_ONCE", 1 << 30)
     whole = CODEC.encode(weights, form, channels)
     expanded = CODEC.decode(whole, form, weights.shape)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(libggml, "_ENCODED_AT_ONCE", 3 * 256)
     monkeypatch.setattr(libggml, "_DECODED_AT_ONCE", 5 * 256)
     assert np.array_equal(CODEC.encode(weights, form, channels), whole)

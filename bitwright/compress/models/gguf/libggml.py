@@ -96,7 +96,7 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
         source, target = flat[start * bytes_per_row :], weights[start:]
         _TO_FLOAT(to_float)(source.ctypes.data, target.ctypes.data, (stop - start) * shape[1])
 
-    _on_all_cores(expand, _row_blocks(shape, _DECODED_AT_ONCE))
+    _on_all_threads(expand, _row_blocks(shape, _DECODED_AT_ONCE))
     return weights
 
 
@@ -109,7 +109,7 @@ def round_plainly(rows: Floats, form: Format) -> Bytes:
     def quantize(start: int, stop: int) -> None:
         _FROM_FLOAT(from_float)(rows[start:].ctypes.data, packed[start:].ctypes.data, (stop - start) * rows.shape[1])
 
-    _on_all_cores(quantize, _row_blocks(rows.shape, _DECODED_AT_ONCE))
+    _on_all_threads(quantize, _row_blocks(rows.shape, _DECODED_AT_ONCE))
     return packed.reshape(-1)
 
 
@@ -125,16 +125,16 @@ def quantize(weights: Floats, form: Format, importance: Floats) -> Bytes:
     def quantize_rows(start: int, stop: int) -> None:
         lib.ggml_quantize_chunk(kind, weights[start:].ctypes.data, packed[start:].ctypes.data, 0, stop - start, n_columns, pointer)
 
-    _on_all_cores(quantize_rows, _row_blocks(weights.shape, _ENCODED_AT_ONCE))
+    _on_all_threads(quantize_rows, _row_blocks(weights.shape, _ENCODED_AT_ONCE))
     return packed.reshape(-1)
 
 
 def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]:
-    """Ranges of rows of at most about `n_weights` for one thread each: one, or as many and as even as leave no core without one at the end."""
-    n_rows, step, n_cores = shape[0], max(1, n_weights // max(prod(shape[1:]), 1)), torch.get_num_threads()
+    """Ranges of rows of at most about `n_weights` for one thread each: one, or as many and as even as leave no thread without one at the end."""
+    n_rows, step, n_threads = shape[0], max(1, n_weights // max(prod(shape[1:]), 1)), torch.get_num_threads()
     n_blocks = -(-n_rows // step)
     if n_blocks > 1:
-        n_blocks = min(n_rows, -(-n_blocks // n_cores) * n_cores)
+        n_blocks = min(n_rows, -(-n_blocks // n_threads) * n_threads)
     return list(pairwise(i * n_rows // max(n_blocks, 1) for i in range(n_blocks + 1)))
 
 
@@ -143,7 +143,7 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="ggml")
 
 
-def _on_all_cores(work: Callable[[int, int], None], blocks: list[tuple[int, int]]) -> None:
+def _on_all_threads(work: Callable[[int, int], None], blocks: list[tuple[int, int]]) -> None:
     if len(blocks) == 1:
         work(*blocks[0])
         return
