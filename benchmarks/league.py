@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=256, help="held-out contexts (default: %(default)s)")
     parser.add_argument("--formats", default="", help="of our plans, separated by commas (default: all)")
     parser.add_argument("--sequences", type=int, default=64, help="for calibration (default: %(default)s)")
+    parser.add_argument("--dtype", default="", help="of the model's arithmetic in the search (default: float32)")
     parser.add_argument("--seed", type=int, default=0, help="of the calibration text (default: %(default)s)")
     args = parser.parse_args()
     settings = Settings(
@@ -212,6 +213,7 @@ def main() -> None:
         held_out=args.held_out,
         n_calibration=args.sequences,
         seed=args.seed,
+        dtype=args.dtype,
     )
     args.out.mkdir(parents=True, exist_ok=True)
     bench = set_up(settings, args.out / "run", device="cpu", progress=Silent())

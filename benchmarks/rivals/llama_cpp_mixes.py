@@ -41,9 +41,18 @@ def _means(stored: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return np.ascontiguousarray(stored[name].reshape(len(counts), -1) / np.maximum(counts, 1), dtype=np.float32).ravel()
 
 
-def mix(original: Path, importance: Importance, name: str, path: Path, *, n_threads: int) -> dict[str, object]:
+def opened(ffi: Any, path: Path | None) -> Any:
+    """Library of llama.cpp: that of llama-cpp-py-sync, or a file `libllama.so` of the same interface, whose defaults must be those that are known."""
+    library = get_lib() if path is None else ffi.dlopen(str(path.resolve()))
+    defaults = library.llama_model_quantize_default_params()
+    if (defaults.ftype, defaults.quantize_output_tensor, defaults.pure) != (library.LLAMA_FTYPE_MOSTLY_Q8_0, True, False):
+        raise SystemExit(f"{path} has another interface than the llama.cpp of llama-cpp-py-sync: give a build of about the same time")
+    return library
+
+
+def mix(original: Path, importance: Importance, name: str, path: Path, *, library: Any, n_threads: int) -> dict[str, object]:
     """The types of one mix's tensors, its bytes, and the seconds that quantizing took; its file is written to `path`."""
-    ffi, library, began = get_ffi(), get_lib(), time.perf_counter()
+    ffi, began = get_ffi(), time.perf_counter()
     settings = ffi.new("llama_model_quantize_params *", library.llama_model_quantize_default_params())
     settings.ftype, settings.nthread = getattr(library, f"LLAMA_FTYPE_MOSTLY_{name}"), n_threads
     settings.imatrix = importance.entries
@@ -62,15 +71,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, for quality.py --mixes")
     parser.add_argument("--keep", type=Path, help="folder in which the files stay, for league.py --mixes")
     parser.add_argument("--mixes", default=MIXES, help="default: %(default)s")
+    parser.add_argument("--library", type=Path, help="libllama.so of another build, where that of llama-cpp-py-sync needs a newer glibc")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     args = parser.parse_args()
 
+    library = opened(get_ffi(), args.library)
     importance, found = Importance(args.imatrix, get_ffi()), {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for name in args.mixes.split(","):
-            found[name] = mix(args.original, importance, name, folder / f"{name}.gguf", n_threads=args.threads)
+            found[name] = mix(args.original, importance, name, folder / f"{name}.gguf", library=library, n_threads=args.threads)
             print(f"{name:8} {found[name]['size_bytes']:12,} bytes {found[name]['seconds']:6.1f} s", flush=True)
             args.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
             if not args.keep:
