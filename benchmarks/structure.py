@@ -6,7 +6,8 @@ from the original, of what would be written; `as cut` is that of the structure b
 
     python benchmarks/structure.py MODEL --budgets 5bpw,4bpw,3.5bpw --structure all --out FOLDER
 
-Fits of all limits share their measurements in the folder, and are continued where an earlier run was interrupted.
+Fits of all budgets share their measurements in a folder, and those of all memories in another, whose runs have types of the cache; they are continued
+where an earlier run was interrupted.
 """
 
 import argparse
@@ -32,8 +33,9 @@ class Bench:
 
     def row(self, limit: BudgetOrMemory) -> str:
         """Return a limit's row of the table."""
+        folder = self.out / ("memories" if isinstance(limit, Memory) else "budgets")
         try:
-            fitted = bw.fit(settings_for_limit(self.settings, limit), limit, self.out, by=self.by)
+            fitted = bw.fit(settings_for_limit(self.settings, limit), limit, folder, by=self.by)
         except BudgetError:
             return f"| {limit.text} |{7 * ' none |'}"
         note, plan = fitted.summary.structure, fitted.plan

@@ -4,6 +4,7 @@
    original, is where taking away competes with rounding. In deep models only the parts that change the hidden states the least (`sieved_parts`).
 2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
    counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
+   From the best of them the search goes on to neighbours that measure better (`structure_exchanges`).
    Or a published method proposes structures (`methods.STRUCTURE_METHODS`), and the formats of each are solved for.
 3. The best by calibration text are candidates, as they are and with what is left refitted to the original (`compensation`), and compete with formats
    alone on held-out text.
@@ -28,6 +29,7 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.expert_prices import ExpertPrices, expert_prices
 from bitwright.pipeline.searching.kept_model import kept_on
 from bitwright.pipeline.searching.sieved_parts import ALL_PRICED, Tried, all_blocks, least_influential
+from bitwright.pipeline.searching.structure_exchanges import climbed, neighbouring_prices
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, expert_numbers, group_numbers, part_weights, widths
 from bitwright.predictors import Subject, block_cosines, expert_saliencies, part_influences, span_distances
 from bitwright.search import solve_composite
@@ -39,6 +41,7 @@ _PROBE_TOKENS, _FEWEST_PROBES = 1024, 4  # tokens and sequences by which taking 
 _RANKED_TOKENS = 4096  # tokens by which solutions are compared
 _SHARES = (0.75, 0.5)  # of the channels, at which their prices are measured
 _FINALISTS = 2
+_NEIGHBOURS = 16  # that are measured at most
 _ROUNDS = 4
 _LEAST = 1e-9
 
@@ -60,6 +63,15 @@ class StructuredChoice:
         kept = self.structure
         experts = [index for of_block in kept.experts for index in (len(of_block), *of_block)]
         return np.concatenate([self.choice, kept.head_groups, kept.channels, experts, [self.is_compensated]]).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Solution of the knapsack for the options of `blocks`, with the prices of taking away times `dearer`."""
+
+    blocks: BlockOptions
+    dearer: float
+    made: StructuredChoice
 
 
 class Refits(Protocol):
@@ -102,13 +114,33 @@ class StructuredSearch:
                 prices = prices if saliencies is None else self._with_experts(evaluator, prices, whole, saliencies)
                 priced = replace(blocks, prices=prices)
                 numbers = (0, *priced.prices.experts[0]) if priced.prices.experts else (0,)
-                offered = [replace(priced, n_experts=n) for n in numbers]
-                return self._ranked(evaluator, [made for options in offered for dearer in _DEARER for made in self._solved(options, dearer)])
+                offered = [(replace(priced, n_experts=n), dearer) for n in numbers for dearer in _DEARER]
+                solved = [Solution(blocks, dearer, made) for blocks, dearer in offered for made in self._solved(blocks, dearer)]
+                return self._ranked(evaluator, [*(one.made for one in solved), *self._neighbours(evaluator, solved)])
 
     def _tried(self, n_blocks: int) -> Tried:
         """Return the blocks of which taking away is priced, by kind. The model must have its original weights."""
         is_sieved = n_blocks > ALL_PRICED and not self.loaded.settings.structure_method
         return least_influential(part_influences(self._subject)) if is_sieved else all_blocks(n_blocks)
+
+    def _neighbours(self, evaluator: Evaluator, solved: Sequence[Solution]) -> Iterator[StructuredChoice]:
+        """Yield the neighbours that were measured on the calibration text, from the best of some solutions that take something away on."""
+        whole, n = whole_structure(self.loaded.model.source), self._sequences(evaluator, _RANKED_TOKENS)
+
+        def nats(one: Solution) -> float:
+            return self._nats(evaluator, one.made.key, n)
+
+        def around(one: Solution) -> Iterator[Solution]:
+            for prices in neighbouring_prices(one.blocks.prices, one.made.structure, whole):
+                blocks = replace(one.blocks, prices=prices)
+                found = (Solution(blocks, one.dearer, made) for made in self._solved(blocks, one.dearer))
+                yield from (other for other in found if other.made.structure != whole)
+
+        taking = [one for one in solved if one.made.structure != whole]
+        if taking:
+            start = min(taking, key=nats)
+            found = climbed(start, around, loss=nats, key=lambda one: tuple(one.made.key.tolist()), at_most=_NEIGHBOURS)
+            yield from (one.made for one in found)
 
     def _ranked(self, evaluator: Evaluator, made: Sequence[StructuredChoice]) -> list[StructuredChoice]:
         """Return the best of some choices that take something away, by calibration text."""
