@@ -185,7 +185,8 @@ Structure = Annotated[
         metavar="KINDS",
         help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
         "part), experts, heads, layers, or all that the model can lose; or a published method by name: shortgpt, deeper-layers, laco, trimllm, "
-        "uniql, llm-pruner, collaborative, evopress-drops, search-llm, or evopress-drops:FILE, a layer_drop_config.txt of EvoPress. Default: none. "
+        "uniql, llm-pruner, camera, mini-gpts, small-contributions, kfac, collaborative, evopress-drops, search-llm, or evopress-drops:FILE, a "
+        "layer_drop_config.txt of EvoPress. Default: none. "
         "For llama.cpp; layers, and the methods that take blocks, and experts for the other engines too, attention for native.",
         rich_help_panel=BUDGET,
     ),

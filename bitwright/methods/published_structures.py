@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.methods.evolved_drops import evolved_drops
 from bitwright.methods.evolved_widths import evolved_widths
+from bitwright.methods.published_channels import BY_CHANNELS
 from bitwright.methods.published_drops import DROP_KINDS, DROPS_DIFFER, DROPS_SOURCE, EVOPRESS_DROPS, drops_name, named_drops, read_drops
-from bitwright.methods.structure_method import SeenModel, StructureMethod, Widths
+from bitwright.methods.structure_method import KEPT_SHARES, MEASURED, SeenModel, StructureMethod, Widths, nearest_width
 from bitwright.spaces import Structure, StructureKind, structure_kinds
 
 _UNIQL_TEMPERATURE, _UNIQL_MOST = 0.1, 0.85
 _LACO_SPANS, _LACO_THRESHOLDS, _LACO_INTERVAL = (2, 4), (0.98, 0.95, 0.9, 0.8, 0.65, 0.45), 2
 _LLM_PRUNER_SHARES, _LLM_PRUNER_ENDS = (0.2, 0.3, 0.5), (4 / 32, 2 / 32)
 _EXPERT_SHARES = (0.875, 0.75, 0.625, 0.5)
-_SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 
 
 def _shortgpt(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Structure]:
@@ -75,9 +75,9 @@ def uniql_shares(influence: NDArray[np.float64], mean: float) -> NDArray[np.floa
 
 def _uniql(seen: SeenModel, whole: Structure, widths: Widths) -> Iterator[Structure]:
     influence = 1 - seen.cosines[:, :, -1].mean(axis=1)
-    for kept in _SHARES:
+    for kept in KEPT_SHARES:
         left = 1 - uniql_shares(influence, 1 - kept)
-        nearest = (min(widths(n), key=lambda width: abs(width - share * n)) for n, share in zip(whole.channels, left.tolist(), strict=True))
+        nearest = (nearest_width(widths, n, share * n) for n, share in zip(whole.channels, left.tolist(), strict=True))
         yield Structure(whole.head_groups, tuple(nearest))
 
 
@@ -87,7 +87,7 @@ def _llm_pruner(_: SeenModel, whole: Structure, widths: Widths) -> Iterator[Stru
     for share in _LLM_PRUNER_SHARES:
         left = 1 - share * n / len(pruned)
         groups = (max(round(left * full), 1) if i in pruned else full for i, full in enumerate(whole.head_groups))
-        channels = (min(widths(full), key=lambda width: abs(width - left * full)) if i in pruned else full for i, full in enumerate(whole.channels))
+        channels = (nearest_width(widths, full, left * full) if i in pruned else full for i, full in enumerate(whole.channels))
         yield Structure(tuple(groups), tuple(channels), whole.experts)
 
 
@@ -99,12 +99,11 @@ def _collaborative(seen: SeenModel, whole: Structure, _: Widths) -> Iterator[Str
             yield Structure(whole.head_groups, whole.channels, tuple(tuple(sorted(kept.tolist())) for kept in best))
 
 
-_FORMATS = "formats are chosen with what is taken away, and how much goes is measured"
 STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
     StructureMethod(
         "shortgpt",
         "ShortGPT (Men et al., arXiv 2403.03853): blocks go in the order of their block influence, 1 − E cos(x, y), the least first",
-        f"{_FORMATS}, up to half of the blocks",
+        f"{MEASURED}, up to half of the blocks",
         ("layers",),
         _shortgpt,
     ),
@@ -112,7 +111,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "deeper-layers",
         "The Unreasonable Ineffectiveness of the Deeper Layers (Gromov et al., arXiv 2403.17887): the n blocks one behind another go between whose "
         "ends the hidden state of the last token turns least",
-        f"{_FORMATS}, up to half of the blocks; what is left is refitted in closed form instead of fine-tuned",
+        f"{MEASURED}, up to half of the blocks; what is left is refitted in closed form instead of fine-tuned",
         ("layers",),
         _deeper_layers,
     ),
@@ -120,7 +119,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "laco",
         "LaCo (Yang et al., arXiv 2402.11187): from the last block on, a few blocks become one wherever the cosine of the last hidden states with "
         "the original's stays above a threshold (algorithm 1)",
-        f"{_FORMATS}, with spans of 2 and 4 blocks and thresholds from 0.98 to 0.45; of the blocks that become one the first stays, as in the "
+        f"{MEASURED}, with spans of 2 and 4 blocks and thresholds from 0.98 to 0.45; of the blocks that become one the first stays, as in the "
         "released code, which overwrites the differences that the paper adds, and what is left is refitted in closed form",
         ("layers",),
         _laco,
@@ -128,7 +127,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
     StructureMethod(
         "trimllm",
         "TrimLLM (Hu et al., arXiv 2412.11242): one block after another goes, each time the one that the calibration text misses least",
-        f"{_FORMATS}, up to a quarter of the blocks, the first never; what is left is refitted in closed form, not fine-tuned between the steps",
+        f"{MEASURED}, up to a quarter of the blocks, the first never; what is left is refitted in closed form, not fine-tuned between the steps",
         ("layers",),
         _trimllm,
     ),
@@ -136,7 +135,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "evopress-drops",
         "EvoPress (Sieberling et al., arXiv 2410.14649): attentions and feed-forward parts, as many of each, by evolution: 64 random drops, then "
         "k(n − k)/1.5 generations of 32 offspring that switch one to three parts, selected on 2,048 and 32,768 tokens",
-        f"{_FORMATS}, for an eighth, a quarter and three eighths; parts go from the model in the formats of the best plan of formats alone, on as "
+        f"{MEASURED}, for an eighth, a quarter and three eighths; parts go from the model in the formats of the best plan of formats alone, on as "
         "much of the calibration text as there is; a feed-forward part whose attention stays keeps 32 or 256 channels",
         DROP_KINDS,
         evolved_drops,
@@ -145,7 +144,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "search-llm",
         "Search for Efficient Large Language Models (Shen et al., arXiv 2409.17372): heads, channels and depth in a window of parameters, by "
         "evolution: 30 epochs of 500, of the 300 best 350 mutated and 100 crossed, by the cross-entropy without what goes",
-        f"{_FORMATS}, for 82 to 90, 74 to 82 (as released) and 66 to 74 % of the blocks' weights, on five calibration sequences; heads and channels "
+        f"{MEASURED}, for 82 to 90, 74 to 82 (as released) and 66 to 74 % of the blocks' weights, on five calibration sequences; heads and channels "
         "in the order of what they give, blocks that go anywhere, and what is left refitted in closed form instead of by ADMM",
         ("channels", "heads", "layers"),
         evolved_widths,
@@ -154,7 +153,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "llm-pruner",
         "LLM-Pruner (Ma et al., arXiv 2305.11627), the pruning step of QPruner and AutoMixQ: 20, 30 or 50 % of the weights, all blocks but the first "
         "eighth and the last sixteenth lose the same share of heads and channels",
-        f"{_FORMATS}; heads and channels go in the order of what they give and not by their Taylor term, and what is left is refitted in closed form "
+        f"{MEASURED}; heads and channels go in the order of what they give and not by their Taylor term, and what is left is refitted in closed form "
         "instead of fine-tuned",
         ("channels", "heads"),
         _llm_pruner,
@@ -162,7 +161,7 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
     StructureMethod(
         "collaborative",
         "Collaborative Compression (CC-MoE): of each layer the quarter of the experts with the least accumulated router score goes",
-        f"{_FORMATS}, an eighth to half of the experts, the same number in every layer",
+        f"{MEASURED}, an eighth to half of the experts, the same number in every layer",
         ("experts",),
         _collaborative,
     ),
@@ -170,11 +169,12 @@ STRUCTURE_METHODS: tuple[StructureMethod, ...] = (
         "uniql",
         "UniQL: of a mean share, each of n blocks loses n · softmax(−s/0.1) times as many channels, by its block influence s at the last token, and "
         "0.85 at most",
-        f"{_FORMATS}; channels alone, in blocks of weights and down to half, without ranks, masks that are trained or a device that chooses; what a "
+        f"{MEASURED}; channels alone, in blocks of weights and down to half, without ranks, masks that are trained or a device that chooses; what a "
         "block at its bound does not lose, no other does",
         ("channels",),
         _uniql,
     ),
+    *BY_CHANNELS,
 )
 
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.predictors import ChannelScoring
 from bitwright.spaces import Structure, StructureKind
+
+#: shares of the channels that methods keep, from much to little
+KEPT_SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+#: difference of all methods from what was published
+MEASURED = "formats are chosen with what is taken away, and how much goes is measured"
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class SeenModel:
     best plan of formats alone, of which only a structure is kept, from the original, in nats/token on so many tokens. `part_weights` `(n_blocks, 2)`
     are the numbers of weights of a block's attention and feed-forward part, and draws are by `seed`. `router_scores` `(n_blocks, n_experts)` are the
     router's probabilities of the routed experts summed over the tokens that are sent to them, `n_experts_used` for each token; of a dense model there
-    are none.
+    are none. `channel_scores` are those of a method that has its own, of each block's channels in their falling order `(n_channels,)`.
     """
 
     cosines: NDArray[np.float64]
@@ -39,6 +45,7 @@ class SeenModel:
     seed: int
     router_scores: NDArray[np.float64]
     n_experts_used: int = 0
+    channel_scores: tuple[NDArray[np.float64], ...] = ()
 
 
 #: the numbers of channels that may be kept of so many, all of them first
@@ -48,7 +55,8 @@ Widths = Callable[[int], Sequence[int]]
 @dataclass(frozen=True, eq=False)
 class StructureMethod:
     """Published method that takes parts of these `kinds` away. `proposed` yields its structures of a whole one, from little to much, with widths
-    among those that may be kept. `source` and `differs` are as for `Method`.
+    among those that may be kept. `scores` measures how much each feed-forward channel is worth; a method without them takes channels by energy.
+    `source` and `differs` are as for `Method`.
     """
 
     name: str
@@ -56,3 +64,9 @@ class StructureMethod:
     differs: str
     kinds: tuple[StructureKind, ...]
     proposed: Callable[[SeenModel, Structure, Widths], Iterator[Structure]]
+    scores: ChannelScoring | None = None
+
+
+def nearest_width(widths: Widths, n_channels: int, kept: float) -> int:
+    """Return the number of channels that may be kept of so many that is nearest to `kept`, of two the larger."""
+    return min(widths(n_channels), key=lambda width: abs(width - kept))

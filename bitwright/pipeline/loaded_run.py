@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from bitwright.compress import (
 )
 from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
+from bitwright.methods import structure_method
 from bitwright.objectives import (
     NO_ROUTING,
     MomentsOfText,
@@ -56,11 +57,13 @@ from bitwright.objectives import (
 )
 from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
 from bitwright.pipeline.calibration.sampled_importance import sampled_importance, store_sampled_importance
-from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED, REORDERED
+from bitwright.pipeline.finishing.step_files import lasting_matrices
+from bitwright.pipeline.run import CHANNEL_SCORES, DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED, REORDERED, STEPS
 from bitwright.pipeline.settings import DTYPES, SELF, Settings
 from bitwright.pipeline.threads import keep_threads, use_threads
 from bitwright.pipeline.workers.bench import identity_of
 from bitwright.pipeline.workers.workers import Workers
+from bitwright.predictors import ChannelScoring
 from bitwright.progress import Progress
 from bitwright.spaces import ORDERED_KINDS, StructureKind, Target
 from bitwright.written_files import digest
@@ -98,9 +101,28 @@ class LoadedRun:
 
     @cached_property
     def reordered(self) -> "LoadedRun":
-        """The run with heads and channels, those that may be taken away, in the order of what they give on the calibration text."""
+        """The run with heads and channels, those that may be taken away, in the order of what they give on the calibration text, or of the scores of
+        its method.
+        """
         kinds = [kind for kind in self.structure if kind in ORDERED_KINDS]
-        return replace(self, order=part_order(self.model.source, _imatrix(self), kinds)) if kinds else self
+        return replace(self, order=part_order(self.model.source, _imatrix(self), kinds, self.channel_scores)) if kinds else self
+
+    @property
+    def channel_scores_path(self) -> Path:
+        """The file of `channel_scores`."""
+        return self.folder / STEPS / CHANNEL_SCORES
+
+    @cached_property
+    def channel_scores(self) -> dict[str, Floats]:
+        """Scores `(1, n_channels)` of feed-forward channels in the order of the source, by the name of their down matrix, of a method that has its
+        own; none of any other. The model must have its original weights where they are made first.
+        """
+        method = structure_method(self.settings.structure_method)
+        return (
+            {}
+            if method is None or method.scores is None
+            else lasting_matrices(self.store, self.channel_scores_path, partial(_scored, self, method.scores))
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -333,6 +355,13 @@ def _given_to(model: Model, name: str, shape: Shape, *, column: str) -> Texts:
 def _importance(loaded: LoadedRun) -> dict[str, Floats]:
     """Return the importance of the input channels of the tensors as the target holds them; see `_imatrix`."""
     return ordered_importance(cut_importance(_imatrix(loaded), loaded.whole.tensors, loaded.target.cut), loaded.order)
+
+
+def _scored(loaded: LoadedRun, scores: ChannelScoring) -> dict[str, Floats]:
+    text = loaded.texts.calibration
+    with timed(loaded.store, "channel scores", text.n_tokens):
+        found = scores(loaded.model, text, seed=loaded.settings.seed, progress=loaded.progress)
+    return {name: values[None].astype(np.float32) for name, values in found.items()}
 
 
 def _imatrix(loaded: LoadedRun) -> dict[str, Floats]:

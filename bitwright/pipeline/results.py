@@ -123,8 +123,9 @@ def run_inputs(run: Run) -> list[Path]:
 def plan_inputs(plan: Plan) -> list[Path]:
     """Return the files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
-    refitted = [plan.structure.compensation.path] if plan.structure is not None and plan.structure.compensation is not None else []
-    files = (plan.importance.path, *codes, *(step.path for step in plan.steps if not isinstance(step, Healed)), *refitted)
+    parts = (plan.structure.compensation, plan.structure.scores) if plan.structure is not None else ()
+    of_structure = (part.path for part in parts if part is not None)
+    files = (plan.importance.path, *codes, *(step.path for step in plan.steps if not isinstance(step, Healed)), *of_structure)
     return [*_model_paths(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
 
 

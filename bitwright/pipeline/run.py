@@ -27,6 +27,8 @@ QUANTIZED = "source weights"
 HISTORY_PREFIX = "course/"
 DATABASE, LEVELS, REORDERED, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "levels-reordered", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
+#: file of the scores of feed-forward channels, beside those of steps
+CHANNEL_SCORES = "channel-scores.safetensors"
 
 
 @dataclass(frozen=True, eq=False)

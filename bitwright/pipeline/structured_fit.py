@@ -21,7 +21,8 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.searching.structured_search import StructuredChoice, StructuredSearch
 from bitwright.report import StructureNote
-from bitwright.spaces import ORDERED_KINDS, Choice, Plan, PlannedStructure, Structure, StructureKind
+from bitwright.spaces import ORDERED_KINDS, ChannelScores, Choice, Plan, PlannedStructure, Structure, StructureKind
+from bitwright.written_files import digest
 
 _STRATEGY = "structure and formats"
 _NONE = StructureNote("", 0, 0.0, 0.0)
@@ -96,7 +97,13 @@ def _planned(refits: CompensatedChoices, made: StructuredChoice) -> PlannedStruc
     kept, loaded = made.structure, refits.loaded
     order, ordered = loaded.order.digest, [kind for kind in ORDERED_KINDS if kind in loaded.structure]
     refitted = refits.planned(made.choice, kept) if made.is_compensated else None
-    return PlannedStructure.model_validate({**asdict(kept), "ordered": ordered, "order": order, "compensation": refitted})
+    scores = _recorded_scores(loaded) if loaded.channel_scores else None
+    return PlannedStructure.model_validate({**asdict(kept), "ordered": ordered, "order": order, "compensation": refitted, "scores": scores})
+
+
+def _recorded_scores(loaded: LoadedRun) -> ChannelScores:
+    path = loaded.channel_scores_path
+    return ChannelScores(method=loaded.settings.structure_method, path=str(path.absolute()), sha256=digest(path))
 
 
 def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole: Structure) -> StructureNote:

@@ -5,14 +5,18 @@ from bitwright.predictors.plans.by_name import NamedPredictor, predictor_named
 from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
+from bitwright.predictors.sensitivity.activations.mean_activations import mean_activations
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
 from bitwright.predictors.sensitivity.activations.reap import expert_saliencies
+from bitwright.predictors.sensitivity.activations.relative_contributions import relative_contributions
 from bitwright.predictors.sensitivity.activations.similarity import block_cosines, part_influences, span_distances
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
+from bitwright.predictors.sensitivity.channel_scoring import ChannelScoring
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
 from bitwright.predictors.sensitivity.gradients.expected_squares import expected_squares
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
+from bitwright.predictors.sensitivity.gradients.kronecker_factors import kronecker_losses
 from bitwright.predictors.sensitivity.gradients.mixture import Mixtures
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
 from bitwright.predictors.sensitivity.measured.cache_losses import cache_losses, with_cache_losses, with_cache_steps
@@ -32,6 +36,7 @@ __all__ = [
     "PROXY_PARTS",
     "Agreement",
     "Call",
+    "ChannelScoring",
     "Elsewhere",
     "Expansion",
     "Folds",
@@ -61,8 +66,10 @@ __all__ = [
     "gradient_products",
     "hook_blocks",
     "importance_error_table",
+    "kronecker_losses",
     "limit_drops",
     "may_drop",
+    "mean_activations",
     "moved",
     "part_influences",
     "predictor_named",
@@ -70,6 +77,7 @@ __all__ = [
     "random_orders",
     "rank_agreement",
     "rare_experts",
+    "relative_contributions",
     "require_samples",
     "row_sample",
     "rows_wanted",

@@ -46,6 +46,7 @@ from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
 from bitwright.spaces.plan import (
     CalibratedRouters,
+    ChannelScores,
     Compensation,
     Healed,
     ImportanceFile,
@@ -98,6 +99,7 @@ __all__ = [
     "ByteFormat",
     "CacheTypes",
     "CalibratedRouters",
+    "ChannelScores",
     "Choice",
     "Choices",
     "Compensation",

@@ -139,12 +139,20 @@ class Compensation(_Record):
     sha256: str
 
 
+class ChannelScores(_Record):
+    """Scores of the channels of feed-forward parts by a published `method`, saved in a file; channels are in their order."""
+
+    method: str
+    path: str
+    sha256: str
+
+
 class PlannedStructure(_Record):
     """Structure of the written model: the groups of heads, the channels and the routed experts that are kept of each block; of a block of which
     neither heads nor channels are kept, nothing. Where no experts are named, all of them are kept.
 
-    The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order. What is left
-    has the weights of its `compensation`, where there is one.
+    The parts named in `ordered` are in the order of what they give by the importance matrix, channels in that of their `scores` where there are any,
+    and `order` is the SHA-256 of that order. What is left has the weights of its `compensation`, where there is one.
     """
 
     head_groups: tuple[int, ...]
@@ -153,6 +161,7 @@ class PlannedStructure(_Record):
     ordered: tuple[Literal["channels", "heads"], ...] = ()
     order: str = ""
     compensation: Compensation | None = None
+    scores: ChannelScores | None = None
 
     @property
     def kept(self) -> Structure:
@@ -217,8 +226,12 @@ class Plan(_Record):
 
     def to_json(self) -> str:
         """Return the plan as indented JSON, one tensor per line."""
-        left_out = {"structure"} if self.structure is None else set()
-        return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2) + "\n"
+        record = self.model_dump(mode="json")
+        if self.structure is None:
+            del record["structure"]
+        elif self.structure.scores is None:
+            del record["structure"]["scores"]
+        return json.dumps(record, indent=2) + "\n"
 
     def to_tensor_types(self) -> str:
         """Return the plan as lines for `llama-quantize --tensor-type-file`: a regular expression that matches one tensor's name, `=`, a type."""

@@ -3,7 +3,8 @@
 Attention is a sum over groups of heads, and a gated feed-forward part over its channels, so another order of them computes the same. What a channel
 gives is the energy of its input to the last matrix of the part, which the importance matrix has, times the squared norm of its column there (the
 output's second moment, if channels were uncorrelated); a group of heads gives what its columns of the output projection do. Both are functions of the
-weights and the importance matrix, so a plan that names these needs no list of the order.
+weights and the importance matrix, so a plan that names these needs no list of the order. A method may bring other scores of channels, which a plan
+names by their file.
 """
 
 import hashlib
@@ -104,10 +105,13 @@ def _head_groups(source: Source, n_layers: int) -> tuple[int, ...]:
     return tuple(wide[f"blk.{i}.attn_v.weight"][0] // head for i in range(n_layers))
 
 
-def part_order(source: Source, importance: Mapping[str, Floats], kinds: Collection[StructureKind]) -> PartOrder:
+def part_order(
+    source: Source, importance: Mapping[str, Floats], kinds: Collection[StructureKind], scores: Mapping[str, Floats] | None = None
+) -> PartOrder:
     """Return the order of heads and channels of a source, those of the `kinds` that are ordered, by falling energy; of equals the first comes first.
 
-    `importance` has the mean squared inputs `(1, n_columns)` of the tensors.
+    `importance` has the mean squared inputs `(1, n_columns)` of the tensors. Where a down matrix has `scores` `(1, n_columns)`, its channels are in
+    the order of these instead.
 
     Raises:
         ModelError: the importance of an output or down projection is unknown.
@@ -119,7 +123,8 @@ def part_order(source: Source, importance: Mapping[str, Floats], kinds: Collecti
     for layer in range(whole.n_layers):
         block = f"blk.{layer}."
         if "channels" in kinds:
-            order = _falling(_energies(source, f"{block}{_DOWN}", importance))
+            scored = (scores or {}).get(f"{block}{_DOWN}")
+            order = _falling(_energies(source, f"{block}{_DOWN}", importance) if scored is None else scored[0])
             columns[f"{block}{_DOWN}"] = order
             rows |= {f"{block}{name}": order for name in _OF_CHANNELS}
         if "heads" in kinds:
@@ -156,8 +161,8 @@ def _energies(source: Source, name: str, importance: Mapping[str, Floats]) -> ND
     return energies
 
 
-def _falling(energies: NDArray[np.float64]) -> Order:
-    return np.argsort(-energies, kind="stable")
+def _falling(values: NDArray[np.floating]) -> Order:
+    return np.argsort(-values, kind="stable")
 
 
 def kept_energies(source: Source, importance: Mapping[str, Floats], layer: int) -> NDArray[np.float64]:

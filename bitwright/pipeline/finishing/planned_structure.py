@@ -35,9 +35,10 @@ def order_of(planned: PlannedStructure, source: Source, importance: Mapping[str,
     """Return the order of heads and channels of a plan, for the `source` as the engine holds it.
 
     Raises:
-        PlanError: it is not the order that the plan was measured with.
+        PlanError: it is not the order that the plan was measured with, or the file of its channels' scores is missing or was changed.
     """
-    order = part_order(source, importance, planned.ordered)
+    scores = read_pinned_weights(Path(planned.scores.path), planned.scores.sha256) if planned.scores is not None else {}
+    order = part_order(source, importance, planned.ordered, scores)
     if order.digest != planned.order:
         raise PlanError(
             f"A plan with a structure needs the order of heads and channels that it was measured with; that of {source.name} differs: make the plan "

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import EXPANDED_BYTES, Weights, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
+from bitwright.compress import EXPANDED_BYTES, Weights, chosen_weights, kept_energies, last_matrices, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
 from bitwright.methods import SeenModel, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
@@ -211,8 +211,15 @@ class StructuredSearch:
             seed=loaded.settings.seed,
             router_scores=self._router_scores(whole),
             n_experts_used=loaded.model.source.n_experts_used,
+            channel_scores=self._channel_scores(whole),
         )
         return list(method.proposed(seen, whole, widths))
+
+    def _channel_scores(self, whole: Structure) -> tuple[NDArray[np.float64], ...]:
+        """Return the scores of each block's channels in their order `(n_channels,)`, none where the method has none."""
+        loaded = self.loaded
+        downs = [last_matrices(loaded.model.tensors)[layer, "ffn_down"][0].name for layer in range(whole.n_layers)]
+        return tuple(loaded.channel_scores[down][0][loaded.order.columns[down]].astype(np.float64) for down in downs if loaded.channel_scores)
 
     def _router_scores(self, whole: Structure) -> NDArray[np.float64]:
         """Return the routers' probabilities of the experts `(n_blocks, n_experts)`, summed over the tokens that are sent to them."""

@@ -53,13 +53,7 @@ class SampledLabels(Loss):
 
     def slope(self, subject: Subject) -> Slope:
         """Return the slope of the log-likelihood of labels drawn from the model's own distribution."""
-
-        def at(logits: Torch, batch: Batch) -> Torch:
-            probabilities = logits.softmax(dim=-1)
-            generator = torch.Generator().manual_seed(subject.seed * 1_000_003 + batch.index)
-            return _less_labels(probabilities, draw(probabilities.view(-1, probabilities.shape[-1]), generator))
-
-        return at
+        return sampled_slope(subject.seed)
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,17 @@ class TextLabels(Loss):
             return slope
 
         return at
+
+
+def sampled_slope(seed: int) -> Slope:
+    """Return the slope of `SampledLabels`, whose draws are by the seed and the batch."""
+
+    def at(logits: Torch, batch: Batch) -> Torch:
+        probabilities = logits.softmax(dim=-1)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + batch.index)
+        return _less_labels(probabilities, draw(probabilities.view(-1, probabilities.shape[-1]), generator))
+
+    return at
 
 
 def compute_reference(subject: Subject) -> Reference:
