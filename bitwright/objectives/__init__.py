@@ -1,7 +1,7 @@
 """Measure plans: quality on text, bytes, and seconds."""
 
 from bitwright.objectives.by_name import OBJECTIVE_PARTS, NamedObjective, parse_objectives
-from bitwright.objectives.bytes_per_token import Reading, reading, tensor_read_shares
+from bitwright.objectives.bytes_per_token import Reading, ReadShares, StepRates, reading, step_rates, tensor_read_shares
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.evaluator import QUALITY, Evaluator, quality_of
 from bitwright.objectives.measurement import Estimate, Measurement, standard_error
@@ -49,11 +49,13 @@ __all__ = [
     "NamedObjective",
     "PendingReference",
     "Preparation",
+    "ReadShares",
     "Reading",
     "Reference",
     "RouterCall",
     "Routing",
     "Shape",
+    "StepRates",
     "Store",
     "Tap",
     "Tapped",
@@ -96,5 +98,6 @@ __all__ = [
     "sample_with_importance",
     "split_texts",
     "standard_error",
+    "step_rates",
     "tensor_read_shares",
 ]

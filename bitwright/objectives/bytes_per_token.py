@@ -7,7 +7,7 @@ stack of n experts, of which a token uses k, is read k / n times. An embedding t
 looked up. The header of the file is not read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,21 +63,46 @@ class Reading:
         Raises:
             ObjectiveError: the device was profiled, but not with every format that is offered; see also `active_bytes`.
         """
-        read, by_bandwidth = self.active_bytes(), device.seconds_per_token(1)
-        per_byte, per_step = np.full(len(self.space.formats), by_bandwidth), 0.0
-        if isinstance(device.latency, Latency):
-            per_byte = np.array([device.latency.seconds_per_byte.get(form.name, np.nan) for form in self.space.formats])
-            per_step = device.latency.seconds_per_step
-            offered = weight_space(self.space).offered
-            unknown = [form.name for i, form in enumerate(self.space.formats) if np.isnan(per_byte[i]) and offered[:, i].any()]
-            if unknown:
-                raise ObjectiveError(
-                    f"A profiled device must have a measured rate for every offered format; {device.name} has none for {', '.join(unknown)}: "
-                    "measure them with `bitwright profile`, or list them under `avoid`."
-                )
-        table, n_weights = read.table * per_byte, len(weight_space(self.space).units)
-        table[n_weights:] = read.table[n_weights:] * by_bandwidth
-        return Cost(CostObjective.SECONDS, table, (read.fixed + cache_bytes) * by_bandwidth + per_step)
+        read, n_weights = self.active_bytes(), len(weight_space(self.space).units)
+        offered = np.flatnonzero(weight_space(self.space).offered.any(axis=0))
+        rates = step_rates(device, [self.space.formats[f].name for f in offered])
+        table = read.table * np.array([rates.of(form.name) for form in self.space.formats])
+        table[n_weights:] = read.table[n_weights:] * rates.by_bandwidth
+        return Cost(CostObjective.SECONDS, table, (read.fixed + cache_bytes) * rates.by_bandwidth + rates.per_step)
+
+
+@dataclass(frozen=True)
+class StepRates:
+    """Seconds of a decode step by what it reads: `by_format` for a byte of a matrix that a choice gives a format, None where no format was timed,
+    `by_bandwidth` for a byte of anything else, and `per_step` besides.
+    """
+
+    by_format: Mapping[str, float] | None
+    by_bandwidth: float
+    per_step: float
+
+    def of(self, form: str) -> float:
+        """Return the seconds for a byte of a matrix in the format named, NaN where it was not timed and others were."""
+        return self.by_bandwidth if self.by_format is None else self.by_format.get(form, np.nan)
+
+
+def step_rates(device: Device, formats: Iterable[str]) -> StepRates:
+    """Return the rates of a device, timed or by its bandwidth.
+
+    Raises:
+        ObjectiveError: the device was profiled, but not with each of the `formats`.
+    """
+    by_bandwidth = device.seconds_per_token(1)
+    if not isinstance(device.latency, Latency):
+        return StepRates(None, by_bandwidth, 0.0)
+    known = device.latency.seconds_per_byte
+    unknown = [form for form in formats if form not in known]
+    if unknown:
+        raise ObjectiveError(
+            f"A profiled device must have a measured rate for every offered format; {device.name} has none for {', '.join(unknown)}: "
+            "measure them with `bitwright profile`, or list them under `avoid`."
+        )
+    return StepRates(known, by_bandwidth, device.latency.seconds_per_step)
 
 
 def reading(space: Space, source: Source, routing: Routing) -> Reading:
@@ -86,7 +111,7 @@ def reading(space: Space, source: Source, routing: Routing) -> Reading:
     Raises:
         ModelError: its metadata does not say how many experts a token uses.
     """
-    frequency = _ReadFrequency(source, routing)
+    frequency = ReadShares(source, routing)
     decided = {tensor.name for unit in space.units for tensor in unit.tensors}
     shares = np.array([frequency.mean(unit.tensors) for unit in space.units])
     fixed = sum(frequency.mean([tensor]) * source.stored_bytes(tensor) for tensor in source.tensors if tensor.name not in decided)
@@ -99,12 +124,16 @@ def tensor_read_shares(source: Source) -> dict[str, float]:
     Raises:
         ModelError: its metadata does not say how many experts a token uses.
     """
-    frequency = _ReadFrequency(source, NO_ROUTING)
+    frequency = ReadShares(source, NO_ROUTING)
     return {tensor.name: frequency.mean([tensor]) for tensor in source.tensors}
 
 
-class _ReadFrequency:
-    """Reads of tensors per token."""
+class ReadShares:
+    """Reads per token of tensors of a model; the `routing` is that of experts that are tensors of their own.
+
+    Raises:
+        ModelError: its metadata does not say how many experts a token uses.
+    """
 
     def __init__(self, source: Source, routing: Routing) -> None:
         roles = {role_of(tensor): tensor.name for tensor in source.tensors}
@@ -114,10 +143,11 @@ class _ReadFrequency:
 
     def mean(self, tensors: Iterable[Tensor]) -> float:
         """Return the mean reads per token over the weights of `tensors`."""
-        known = [(self._share(tensor), tensor.n_weights) for tensor in tensors]
+        known = [(self.of(tensor), tensor.n_weights) for tensor in tensors]
         return sum(share * n_weights for share, n_weights in known) / sum(n_weights for _, n_weights in known)
 
-    def _share(self, tensor: Tensor) -> float:
+    def of(self, tensor: Tensor) -> float:
+        """Return the mean reads per token of a tensor; a stack of fewer experts than the model's is read more often."""
         if _is_stack(tensor):
             return self._n_used / tensor.shape[0]
         return 0.0 if tensor.name in self._looked_up else self._by_expert.get(expert_of(tensor.name), 1.0)

@@ -4,20 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from bitwright.pipeline.finishing.steps import moving
 from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.offered_steps import offer_steps
 from bitwright.pipeline.plan_request import request_plan
 from bitwright.pipeline.planning.cost_limits import Conditions
+from bitwright.pipeline.planning.costs import limits_of
 from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, counted_space
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.pipeline.searching.search import Search
-from bitwright.pipeline.structured_fit import Alone, offer_structure
+from bitwright.pipeline.structured_fit import Alone, Offer, offer_structure
 from bitwright.report import RunSummary, StepNote, StructureNote
-from bitwright.spaces import Plan
+from bitwright.search import solve
+from bitwright.spaces import Choice, Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +46,9 @@ def find_plan(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, conditions: Co
         UserError: no choice is within the limits.
     """
     steps, structure = moving(loaded.settings.steps), loaded.settings.taken
-    if structure and _is_too_small(run, limit):
-        return _structured_alone(loaded, run, limit)
+    start = nearest_beyond(run, limit, conditions) if structure else None
+    if start is not None:
+        return _structured_alone(loaded, run, limit, conditions, start)
     request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)
     search_budget(loaded, request.run, budget_bits=8 * request.size_bytes, search=by, limits=request.limits)
     judgement = judge(loaded, run, request.candidates, by.objectives, device=conditions.device)
@@ -53,24 +58,37 @@ def find_plan(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, conditions: Co
         plan, notes = offer_steps(loaded, request, steps)
         return replace(found, plan=plan, steps=notes)
     if structure:
-        plan, note = offer_structure(loaded, request.run, limit, request.size_bytes, Alone(*request.best(values), found.plan))
+        offer = Offer(request.run, limit, request.size_bytes, conditions)
+        plan, note = offer_structure(loaded, offer, Alone(*request.best(values), found.plan))
         return replace(found, plan=plan, structure=note)
     return found
 
 
-def _is_too_small(run: Run, limit: BudgetOrMemory) -> bool:
-    """Return whether a limit is below the smallest file of formats alone, or that and its cache, which parts taken away may reach."""
+def nearest_beyond(run: Run, limit: BudgetOrMemory, conditions: Conditions) -> Choice | None:
+    """Return the choice of formats alone that comes nearest to limits beyond all of them, which parts taken away may reach: the smallest, or of those
+    within the size limit the one that costs least; None where formats alone are within the limits.
+
+    Raises:
+        UserError: a cost cannot be computed for the run.
+    """
     served, size_bytes = counted_space(run.space, limit, _original(run))
-    return served.total_bytes(served.smallest()) > size_bytes
+    if served.total_bytes(served.smallest()) > size_bytes:
+        return served.smallest()
+    for ceiling in limits_of(run, conditions):
+        least = solve(served, np.where(served.offered, ceiling.cost.table, 0.0), 8 * size_bytes).choice
+        if not ceiling.keeps(least):
+            return least
+    return None
 
 
-def _structured_alone(loaded: LoadedRun, run: Run, limit: BudgetOrMemory) -> FoundPlan:
-    """Return the best plan with a structure for a limit that no formats alone are within."""
-    served, size_bytes = counted_space(run.space, limit, _original(run))
-    smallest = served.smallest()
-    measure(loaded, run, [smallest])
-    plan, note = offer_structure(loaded, run, limit, size_bytes, Alone(smallest, run.measurements[tuple(smallest.tolist())], None))
-    summarised = partial(summarise, run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
+def _structured_alone(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, conditions: Conditions, start: Choice) -> FoundPlan:
+    """Return the best plan with a structure for limits that no formats alone are within; the nearest of these is `start`."""
+    _, size_bytes = counted_space(run.space, limit, _original(run))
+    measure(loaded, run, [start])
+    alone = Alone(start, run.measurements[tuple(start.tolist())], None)
+    plan, note = offer_structure(loaded, Offer(run, limit, size_bytes, conditions), alone)
+    name = "nearest of formats alone" if conditions.at_most else "smallest"
+    summarised = partial(summarise, run, named={name: start}, chosen=name, limit=None, costs=(), device=None)
     return FoundPlan(plan, CandidateScores((), ()), summarised, structure=note)
 
 

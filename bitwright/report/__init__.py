@@ -9,7 +9,7 @@ from bitwright.report.records import front_json
 from bitwright.report.search_history import Forecast, SearchHistory, SearchStep, Validation
 from bitwright.report.shipping import ShippedCandidate, Shipping, shipping_table
 from bitwright.report.step_note import StepNote
-from bitwright.report.structure_note import StructureNote
+from bitwright.report.structure_note import Decoding, StructureNote
 from bitwright.report.summary import Candidate, Quality, RunSummary, Stage
 from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
 from bitwright.report.tables.engines import RulePrice, RulePrices, rule_prices_table, rule_violations_table
@@ -25,6 +25,7 @@ __all__ = [
     "CalibrationText",
     "Candidate",
     "CostFront",
+    "Decoding",
     "ExpertUse",
     "FleetRow",
     "Forecast",

@@ -11,6 +11,7 @@ from bitwright.search.solvers.lagrangian import solve_lagrangian
 from bitwright.search.solvers.proportional import inverse_importance, proportional_reduction
 from bitwright.search.solvers.quadratic import solve_quadratic
 from bitwright.search.solvers.reduced_costs import within_reach
+from bitwright.search.solvers.second_limit import Priced, solve_priced
 from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
@@ -46,6 +47,7 @@ __all__ = [
     "Neighbourhood",
     "Options",
     "Predict",
+    "Priced",
     "Problem",
     "Question",
     "Refit",
@@ -96,6 +98,7 @@ __all__ = [
     "solve_composite",
     "solve_in_buckets",
     "solve_lagrangian",
+    "solve_priced",
     "solve_quadratic",
     "solve_with_rows",
     "sparsity",

@@ -1,5 +1,6 @@
 """Structure offered in a fit: what is shipped is what was measured, within the limit, and never worse than formats alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,18 @@ import torch
 
 import bitwright as bw
 from bitwright.compress import GgufSource, applied, load, open_headers, open_source, whole_structure
+from bitwright.devices import Device, Latency, read_device
 from bitwright.engines import Serving, engine_named, memory_model_named
 from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.errors import UserError
 from bitwright.methods import asked_structure
-from bitwright.objectives import KullbackLeibler, Reference, Tokens
+from bitwright.objectives import CostObjective, KullbackLeibler, Reference, Tokens
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline.finishing.building import importance_of
 from bitwright.pipeline.finishing.planned_structure import model_of
+from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions, CostCeiling
+from bitwright.pipeline.planning.costs import costs_of
+from bitwright.pipeline.searching.search import named_objectives
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
 from bitwright.spaces import DEFAULT_CACHE, STRUCTURE_KINDS, Plan
@@ -29,10 +34,10 @@ pytestmark = pytest.mark.slow
 _KINDS = ("attention", "channels", "heads", "layers")
 
 
-def fitted(model: Path, out: Path, budget: str, **other: object) -> Fitted:
+def fitted(model: Path, out: Path, budget: str, conditions: Conditions = NO_CONDITIONS, **other: object) -> Fitted:
     settings = small(model, **{"formats": ("Q8_0", "Q4_0", "Q2_K"), "structure": _KINDS, **other})
     by = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2)
-    return bw.fit(settings, bw.parse_budget(budget), out, by=by)
+    return bw.fit(settings, bw.parse_budget(budget), out, by=by, conditions=conditions)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,89 @@ def test_a_memory_below_the_smallest_file_and_cache_of_formats_is_met(llama_gqa:
     assert plan.structure.head_groups == (2, 0)
     used = bw.pipeline.memory_of(str(found.report.parent / "plan.json"), Serving(128, 1))
     assert used.total_bytes <= needed - 1000
+
+
+@pytest.fixture
+def board() -> Device:
+    """A board on which Q8_0 is read at the rate of the smaller formats."""
+    rates = {"Q8_0": 1e-9, "Q4_0": 1e-9, "Q2_K": 2e-9} | dict.fromkeys(("F32", "F16", "BF16"), 1e-9)
+    return replace(read_device("raspberry-pi-5-8gb"), context=32, latency=Latency(rates, 1e-6, 0.01))
+
+
+def within(seconds: float, device: Device) -> Conditions:
+    return Conditions((CostCeiling(CostObjective.SECONDS, seconds),), device)
+
+
+def seconds_of_file(path: Path, device: Device) -> float:
+    """Return the seconds of a decode step as the tensors and the metadata of a GGUF file say."""
+    assert isinstance(device.latency, Latency)
+    source, total = GgufSource(path), device.latency.seconds_per_step
+    groups = next(entry.value for entry in source.metadata if entry.key.endswith("head_count_kv"))
+    groups = groups if isinstance(groups, list) else [groups] * (1 + max(int(t.name.split(".")[1]) for t in source.tensors if t.name[:4] == "blk."))
+    head = next(entry.value for entry in source.metadata if entry.key.endswith(("rope.dimension_count", "attention.key_length")))
+    total += device.seconds_per_token(2 * 2 * 256 * head * sum(groups))  # keys and values in half precision, in a multiple of 256 cells
+    for tensor in source.tensors:
+        rate = device.latency.seconds_per_byte[tensor.stored] if len(tensor.shape) > 1 else device.seconds_per_token(1)
+        total += source.stored_bytes(tensor) * rate * (tensor.name != "token_embd.weight" or "output.weight" not in {t.name for t in source.tensors})
+    return total
+
+
+def test_decoding_faster_than_any_formats_alone_is_reached(llama_gqa: Path, below_formats: Fitted, board: Device, tmp_path: Path) -> None:
+    run = bw.open_run(below_formats.report.parent)
+    cost = costs_of(run).named(CostObjective.SECONDS, board)
+    ceiling = 0.95 * (cost.fixed + np.where(run.space.offered, cost.table, np.inf).min(axis=1).sum())
+    found = fitted(llama_gqa, tmp_path / "run", "8bpw", within(ceiling, board))
+    plan, note = found.plan, found.summary.structure
+    assert note is not None
+    assert note.won
+    assert note.decoding is not None
+    assert note.decoding.alone_seconds is None
+    assert "no formats alone are that small and fast" in note.sentence
+    assert plan.structure is not None
+    assert f"seconds-per-token at most {ceiling:,.10g}" in plan.found.budget
+    assert seconds_of_file(found.model, board) == pytest.approx(note.decoding.seconds, rel=1e-9)
+    assert note.decoding.seconds <= ceiling
+    assert found.model.stat().st_size == plan.size_bytes
+    assert not found.check.broken
+
+
+def test_formats_alone_compete_within_the_same_ceiling(llama_gqa: Path, below_formats: Fitted, board: Device, tmp_path: Path) -> None:
+    run = bw.open_run(below_formats.report.parent)
+    cost = costs_of(run).named(CostObjective.SECONDS, board)
+    ends = [cost.fixed + end(np.where(run.space.offered, cost.table, fill), axis=1).sum() for end, fill in ((np.min, np.inf), (np.max, -np.inf))]
+    ceiling = 0.6 * ends[0] + 0.4 * ends[1]
+    found = fitted(llama_gqa, tmp_path / "run", "8bpw", within(ceiling, board), structure=("layers",), structure_method="shortgpt")
+    note, plan = found.summary.structure, found.plan
+    assert note is not None
+    assert note.kept
+    assert note.decoding is not None
+    assert note.decoding.seconds <= ceiling
+    assert note.decoding.alone_seconds is not None
+    assert note.decoding.alone_seconds <= ceiling * (1 + 1e-9)  # rounding of sums
+    assert note.won == (plan.structure is not None)
+    assert seconds_of_file(found.model, board) <= ceiling * (1 + 1e-9)
+    assert "formats alone in" in note.sentence
+
+
+@pytest.mark.parametrize(
+    ("conditions", "objectives", "target", "words"),
+    [
+        (Conditions((CostCeiling(CostObjective.ACTIVE_BYTES, 1e5),)), "", "llama.cpp", "--at-most active-bytes is"),
+        (NO_CONDITIONS, "kl,active-bytes", "llama.cpp", "--objectives is"),
+        (within(1.0, replace(read_device("raspberry-pi-5-8gb"), engine="transformers")), "", "transformers", "known for llama.cpp alone"),
+    ],
+)
+def test_what_structure_is_not_chosen_by_is_refused(
+    conditions: Conditions, objectives: str, target: str, words: str, llama_gqa: Path, tmp_path: Path
+) -> None:
+    settings = small(llama_gqa, structure=("layers",), target=target, formats=())
+    by = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2, objectives=named_objectives(objectives))
+    with pytest.raises(UserError) as refused:
+        bw.fit(settings, bw.parse_budget("6bpw"), tmp_path / "run", by=by, conditions=conditions)
+    sentence(refused.value, words)
+    with pytest.raises(UserError) as without_end:
+        bw.pipeline.fit_smallest(settings, replace(NO_CONDITIONS, nats_at_most=0.1), tmp_path / "run")
+    sentence(without_end.value, "ceiling on the divergence")
 
 
 def similarities(folder: Path, ids: np.ndarray) -> list[float]:

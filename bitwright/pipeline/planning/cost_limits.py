@@ -27,6 +27,11 @@ class CostCeiling:
     objective: CostObjective
     value: float
 
+    @property
+    def text(self) -> str:
+        """The ceiling in words."""
+        return f"{self.objective} at most {self.value:,.10g}"
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -57,7 +62,7 @@ class CostLimit:
     @property
     def text(self) -> str:
         """The limit in words."""
-        return f"{self.cost.objective} at most {self.at_most:,.10g}"
+        return CostCeiling(self.cost.objective, self.at_most).text
 
     def keeps(self, choice: Choice) -> bool:
         """Return whether a choice `(n_units,)` satisfies the limit; a choice with a pair of unknown cost does not."""

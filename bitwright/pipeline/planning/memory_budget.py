@@ -75,6 +75,16 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
     return budget_left(counted.anatomy(open_headers(model, engine_named(target).view).least), memory, serving)
 
 
+def group_cache_bytes(found: Anatomy, serving: Serving) -> tuple[int, int]:
+    """Return the bytes of the cache of one group of heads of a block, and how many groups the model has in all blocks.
+
+    Raises:
+        UserError: the context or the types of the cache are not this model's.
+    """
+    use, n_groups = found.use(serving, file_bytes=found.header_bytes), sum(found.shape.key_widths) // found.shape.key_head
+    return (use.keys_bytes + use.values_bytes) // n_groups, n_groups
+
+
 def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:
     """Return the file size that a memory limit leaves for a model with these dimensions.
 

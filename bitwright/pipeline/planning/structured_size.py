@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bitwright.compress import Source, dimensions
 from bitwright.engines import Engine, Serving, memory_model_named
-from bitwright.pipeline.planning.memory_budget import memory_bytes
+from bitwright.pipeline.planning.memory_budget import group_cache_bytes, memory_bytes
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Memory
 from bitwright.spaces import CacheTypes, Structure
 
@@ -56,8 +56,7 @@ class CountedBytes:
         if not isinstance(self.limit, Memory):
             return 0
         anatomy = memory_model_named(self.engine.name).anatomy(self.source)
-        use, shape = anatomy.use(self.limit.serving(types), file_bytes=anatomy.header_bytes), anatomy.shape
-        return 8 * (use.keys_bytes + use.values_bytes) // (sum(shape.key_widths) // shape.key_head)
+        return 8 * group_cache_bytes(anatomy, self.limit.serving(types))[0]
 
     def _in_memory(self, structure: Structure, file_bytes: int, serving: Serving) -> int:
         memory, shape = memory_model_named(self.engine.name), dimensions(self.source)

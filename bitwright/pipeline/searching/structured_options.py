@@ -2,7 +2,8 @@
 
 The loss of a format is that of the run's table, scaled to the divergence that was measured at the operating point, times the share of the part that
 is kept: of the groups of heads, or of the energy of the channels; fewer experts do not change it, since a token is sent to as many. The loss of
-taking away was measured there, one part at a time, and is interpolated between measured widths over the energy that is taken away.
+taking away was measured there, one part at a time, and is interpolated between measured widths over the energy that is taken away. Where decoding
+has a ceiling, a second costs a price in nats, which is part of the loss of an option: of its tensors and its cache, counted as those of a plan are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import is_of_experts
 from bitwright.engines import Engine
+from bitwright.pipeline.planning.structured_seconds import CountedSeconds
 from bitwright.search import Options, combined, either, nondominated_of, one_decision
 from bitwright.spaces import Choice, Space, Structure, StructureKind, Tensor, block_of, channel_step, expert_of, role_of
 
@@ -72,6 +74,7 @@ class BlockOptions:
     `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Matrices of the roles `joined` of a block have
     one format. Picks are the formats of a block's units, then its groups of heads and its channels. `n_experts` experts are kept in every block, all
     where it is 0. `spanning` are the formats of the units that have matrices in several blocks, each of which takes and loses its share with them.
+    A second of decoding, by `seconds`, costs `second_price` nats/token; there is none where decoding has no ceiling.
     """
 
     engine: Engine
@@ -84,6 +87,8 @@ class BlockOptions:
     joined: tuple[str, ...] = ()
     n_experts: int = 0
     spanning: Mapping[int, int] = field(default_factory=dict)
+    seconds: CountedSeconds | None = None
+    second_price: float = 0.0
 
     def given(self, kept: Structure) -> "BlockOptions":
         """Return the same with a structure that is given, which keeps as many experts in every block that is left or all."""
@@ -120,7 +125,13 @@ class BlockOptions:
 
     def fixed_bits(self) -> int:
         """Return the bits that no block has: of the file's header and the tensors outside that no choice changes."""
-        return self.space.fixed_bits - sum(self._bits(tensor, tensor.shape) for tensor in self.fixed if block_of(tensor.name))
+        return self.space.fixed_bits - sum(self._bits(tensor) for tensor in self.fixed if block_of(tensor.name))
+
+    def fixed_seconds(self) -> float:
+        """Return the seconds that no option has: for each step, and of the tensors outside the blocks that no choice changes; 0 without a ceiling."""
+        if self.seconds is None:
+            return 0.0
+        return self.seconds.besides + sum(self._undecided_seconds(tensor) for tensor in self.fixed if not block_of(tensor.name))
 
     def _units(self, layer: int, *, attention: bool) -> list[int]:
         units = enumerate(self.space.units)
@@ -130,12 +141,13 @@ class BlockOptions:
         offered = np.flatnonzero(self.space.offered[u])
         if u in self.spanning:
             return Options(np.zeros(1, dtype=np.int64), np.zeros(1), np.array([[self.spanning[u]]]))
-        return one_decision(self.space.size_bits[u, offered], self.table[u, offered], offered)
+        loss = self.table[u, offered] + self.second_price * self._matrix_seconds(self.space.units[u].tensors, offered.tolist())
+        return one_decision(self.space.size_bits[u, offered], loss, offered)
 
     def _block(self, layer: int, dearer: float) -> Options:
         prices, full = self.prices, (self.whole.head_groups[layer], self.whole.channels[layer])
         attention = [
-            part.plus(bits=n * self.cache_bits, loss=dearer * nats)
+            part.plus(bits=n * self.cache_bits, loss=dearer * nats + self._cache_price(n))
             for n, nats in prices.groups[layer].items()
             for part in self._part(layer, n, attention=True, share=n / full[0], kept=n / full[0])
         ]
@@ -149,9 +161,10 @@ class BlockOptions:
         whole = whole.plus(bits=0, loss=dearer * prices.experts[layer][self.n_experts]) if self.n_experts else whole
         for u, form in self.spanning.items():
             of_unit = self.space.units[u].tensors
-            within = [tensor for tensor in of_unit if expert_of(tensor.name)[0] == layer]
-            bits = sum(8 * self.engine.target.stored_bytes(self._shape(tensor, 1), self.space.formats[form]) for tensor in within)
-            whole = whole.plus(bits=bits, loss=float(self.table[u, form]) * len(within) / len(of_unit))
+            within = [self._kept(tensor, 1) for tensor in of_unit if expert_of(tensor.name)[0] == layer]
+            bits = sum(8 * self.engine.target.stored_bytes(tensor.shape, self.space.formats[form]) for tensor in within)
+            price = self.second_price * float(self._matrix_seconds(within, [form])[0])
+            whole = whole.plus(bits=bits, loss=float(self.table[u, form]) * len(within) / len(of_unit) + price)
         n_attention = len(self._units(layer, attention=True))
         order = [*range(n_attention), *range(n_attention + 1, whole.picks.shape[1] - 1), n_attention, whole.picks.shape[1] - 1]
         whole = Options(whole.bits, whole.loss, whole.picks[:, order])
@@ -170,8 +183,9 @@ class BlockOptions:
         if made is None:
             return []
         fixed = [t for t in self.fixed if block_of(t.name).endswith(f".{layer}") and _is_attention(t) == attention]
-        bits = sum(self._bits(tensor, self._shape(tensor, kept)) for tensor in fixed)
-        return [combined(made, number).plus(bits=bits, loss=0.0)]
+        left = [self._kept(tensor, kept) for tensor in fixed]
+        price = self.second_price * sum(self._undecided_seconds(tensor) for tensor in left)
+        return [combined(made, number).plus(bits=sum(self._bits(tensor) for tensor in left), loss=price)]
 
     def _formats(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
         """Return the options of the units of a part that is kept in part, picks in their order, None where no format stores one of them."""
@@ -187,21 +201,39 @@ class BlockOptions:
 
     def _one_format(self, units: Sequence[int], *, kept: float, share: float) -> Options | None:
         """Return the options of units that have one format, of which a part is kept, None where none of their formats stores that."""
-        shapes = [self._shape(tensor, kept) for u in units for tensor in self.space.units[u].tensors]
+        tensors = [self._kept(tensor, kept) for u in units for tensor in self.space.units[u].tensors]
         formats, stored_bytes = self.space.formats, self.engine.target.stored_bytes
-        fitting = [f for f in np.flatnonzero(self.space.offered[units].all(axis=0)) if all(formats[f].fits(shape) for shape in shapes)]
+        fitting = [
+            f for f in np.flatnonzero(self.space.offered[units].all(axis=0)).tolist() if all(formats[f].fits(tensor.shape) for tensor in tensors)
+        ]
         if not fitting:
             return None
-        bits = np.array([8 * sum(stored_bytes(shape, formats[f]) for shape in shapes) for f in fitting], dtype=np.int64)
+        bits = np.array([8 * sum(stored_bytes(tensor.shape, formats[f]) for tensor in tensors) for f in fitting], dtype=np.int64)
+        loss = share * self.table[units][:, fitting].sum(axis=0) + self.second_price * self._matrix_seconds(tensors, fitting)
         index = np.repeat(np.array(fitting, dtype=np.int64)[:, None], len(units), axis=1)
-        return nondominated_of(Options(bits, share * self.table[units][:, fitting].sum(axis=0), index))
+        return nondominated_of(Options(bits, loss, index))
 
-    def _shape(self, tensor: Tensor, kept: float) -> tuple[int, ...]:
+    def _kept(self, tensor: Tensor, kept: float) -> Tensor:
+        """Return a tensor of a part of which the share `kept` of groups or channels is kept, in the shape that it then has."""
         shape = _narrowed(tensor, kept)
-        return (self.n_experts, *shape[1:]) if self.n_experts and is_of_experts(tensor) else shape
+        return replace(tensor, shape=(self.n_experts, *shape[1:]) if self.n_experts and is_of_experts(tensor) else shape)
 
-    def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
-        return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))
+    def _bits(self, tensor: Tensor) -> int:
+        return 8 * self.engine.target.stored_bytes(tensor.shape, self.engine.target.format(tensor.stored))
+
+    def _matrix_seconds(self, tensors: Sequence[Tensor], formats: Sequence[int]) -> NDArray[np.float64]:
+        """Return the seconds of decoding of tensors in each of some formats, `(n_formats,)`, zeros without a ceiling."""
+        counted, stored_bytes = self.seconds, self.engine.target.stored_bytes
+        if counted is None:
+            return np.zeros(len(formats))
+        forms = [self.space.formats[f] for f in formats]
+        return np.array([sum(counted.matrix(tensor, stored_bytes(tensor.shape, form), form.name) for tensor in tensors) for form in forms])
+
+    def _undecided_seconds(self, tensor: Tensor) -> float:
+        return 0.0 if self.seconds is None else self.seconds.undecided(tensor, self._bits(tensor) // 8)
+
+    def _cache_price(self, n_groups: int) -> float:
+        return 0.0 if self.seconds is None else self.second_price * self.seconds.of_groups(n_groups)
 
 
 def part_weights(tensors: Sequence[Tensor], n_layers: int) -> NDArray[np.int64]:

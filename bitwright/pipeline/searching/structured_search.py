@@ -4,6 +4,7 @@
    original, is where taking away competes with rounding. In deep models only the parts that change the hidden states the least (`sieved_parts`).
 2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
    counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
+   Where decoding has a ceiling, a price on its seconds keeps it (`solve_priced`).
    From the best of them the search goes on to neighbours that measure better (`structure_exchanges`).
    Or a published method proposes structures (`methods.STRUCTURE_METHODS`), and the formats of each are solved for.
 3. The best by calibration text are candidates, as they are and with what is left refitted to the original (`compensation`), and compete with formats
@@ -24,6 +25,7 @@ from bitwright.errors import BudgetError
 from bitwright.methods import SeenModel, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
+from bitwright.pipeline.planning.structured_seconds import CountedSeconds
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.expert_prices import ExpertPrices, expert_prices
@@ -32,7 +34,7 @@ from bitwright.pipeline.searching.sieved_parts import ALL_PRICED, Tried, all_blo
 from bitwright.pipeline.searching.structure_exchanges import climbed, neighbouring_prices
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, expert_numbers, group_numbers, part_weights, widths
 from bitwright.predictors import Subject, block_cosines, expert_saliencies, part_influences, span_distances
-from bitwright.search import solve_composite
+from bitwright.search import Priced, solve_composite, solve_priced
 from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
 
 _AWAY = "parts taken away"  # of the keys of what is measured
@@ -49,13 +51,14 @@ _LEAST = 1e-9
 @dataclass(frozen=True, eq=False)
 class StructuredChoice:
     """Formats `(n_units,)` of the whole tensors and the structure that is kept of them, with the bytes of the file, and whether what is left has the
-    weights of a compensation.
+    weights of a compensation. `seconds` are those of a decode step, None where they have no ceiling.
     """
 
     choice: Choice
     structure: Structure
     size_bytes: int
     is_compensated: bool = False
+    seconds: float | None = None
 
     @property
     def key(self) -> Choice:
@@ -86,13 +89,16 @@ class Refits(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StructuredSearch:
-    """Search of a run for structure within `counted` bytes, from the choice `start` of formats alone. `refits` refits what is left."""
+    """Search of a run for structure within `counted` bytes and, where decoding has a ceiling, `seconds`, from the choice `start` of formats alone.
+    `refits` refits what is left.
+    """
 
     loaded: LoadedRun
     run: Run
     counted: CountedBytes
     start: Choice
     refits: Refits
+    seconds: CountedSeconds | None = None
 
     @property
     def kinds(self) -> Sequence[StructureKind]:
@@ -244,6 +250,7 @@ class StructuredSearch:
             prices=StructurePrices.of_one(whole, shares),
             cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
             joined=loaded.engine.joined_roles(loaded.model.source, self.kinds),
+            seconds=self.seconds,
         )
 
     def _shares(self, layer: int, n_channels: int) -> NDArray[np.float64]:
@@ -294,17 +301,23 @@ class StructuredSearch:
         return replace(prices, experts=tuple(each.nats for each in found), by_worth=tuple(each.by_worth for each in found))
 
     def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
-        """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""
+        """Yield the solution with the prices of taking away times `dearer`, if one is within the limits."""
         found = [made for each in blocks.by_spanning() if (made := self._within(each, dearer)) is not None]
         if found:
-            yield min(found, key=lambda pair: pair[0])[1]
+            yield min(found, key=lambda solved: solved.loss).found
 
-    def _within(self, blocks: BlockOptions, dearer: float) -> tuple[float, StructuredChoice] | None:
-        """Return the solution within the limit with its loss, None if none is found."""
+    def _within(self, blocks: BlockOptions, dearer: float) -> Priced[StructuredChoice] | None:
+        """Return the solution within the limits, None if none is found."""
+        if self.seconds is None:
+            return self._at_price(blocks, dearer)
+        return solve_priced(lambda price: self._at_price(replace(blocks, second_price=price), dearer), self.seconds.at_most)
+
+    def _at_price(self, blocks: BlockOptions, dearer: float) -> Priced[StructuredChoice] | None:
+        """Return the solution within the bytes, at the price that `blocks` have for a second, None if none is found."""
         types = chosen_cache(self.run.space, self.start)
         groups, allowed = blocks.groups(dearer), 8 * self.counted.allowed
         missing = blocks.fixed_bits()
-        best: tuple[float, StructuredChoice] | None = None
+        best: Priced[StructuredChoice] | None = None
         for _ in range(_ROUNDS):
             try:
                 found = solve_composite(groups, allowed - missing)
@@ -317,11 +330,12 @@ class StructuredSearch:
             counted = 8 * self.counted.of(structure, formats, types)
             missing = max(counted - found.bits, missing if counted > allowed else 0) + (8 if counted > allowed else 0)
             if counted <= allowed:
-                size = self.counted.file(structure, formats)
+                size, seconds = self.counted.file(structure, formats), None if self.seconds is None else self.seconds.of(structure, formats)
                 cached = self.start[len(blocks.space.units) :]
-                if best is not None and best[1].structure == structure and (best[1].choice[: len(choice)] == choice).all():
+                if best is not None and best.found.structure == structure and (best.found.choice[: len(choice)] == choice).all():
                     break
-                best = found.loss, StructuredChoice(np.concatenate([choice, cached]), structure, size)
+                made, taken = StructuredChoice(np.concatenate([choice, cached]), structure, size, seconds=seconds), seconds or 0.0
+                best = Priced(made, found.loss - blocks.second_price * (taken - blocks.fixed_seconds()), taken, found.gap)
         return best
 
 
