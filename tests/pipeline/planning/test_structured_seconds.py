@@ -101,7 +101,7 @@ def options(of: tuple[Run, Source], seconds: CountedSeconds, *, n_experts: int) 
 
 
 def test_the_options_of_a_structure_sum_up_to_its_seconds(dense: tuple[Run, Source]) -> None:
-    """At every budget, from the fastest to the smallest: what is solved for is counted as the plan is."""
+    """Solve at every budget, from the fastest to the smallest: what is summed up is what a plan of it takes."""
     seconds = counted(dense, board(), CacheTypes("Q8_0", "F16"))
     blocks = options(dense, seconds, n_experts=0)
     groups, found = blocks.groups(1.0), set[Structure]()
