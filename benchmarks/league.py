@@ -1,11 +1,13 @@
 """The league: finished GGUF files against finished files, at no more bytes than the rival's, measured in llama.cpp on held-out text.
 
-    python benchmarks/league.py MODEL --calibration cal.txt --held-out held.txt --out L --ask      # L/original.gguf, L/run/imatrix.gguf
+    python benchmarks/league.py MODEL --calibration cal.txt --held-out held.txt --out L --ask      # original.gguf, tokens.npy, run/imatrix.gguf in L
     RIVALS/bin/python benchmarks/rivals/llama_cpp_mixes.py L/original.gguf --imatrix L/run/imatrix.gguf --out L/mixes.json --keep L/mixes
+    MAPS/bin/python benchmarks/rivals/autoround_gguf.py MODEL L/tokens.npy --mix Q4_K_M --keep L/mixes
     python benchmarks/league.py MODEL --calibration cal.txt --held-out held.txt --out L --sizes Q4_0,Q5_0,80MB
 
 A size is the bytes of the mix that names it, or a budget. Lanes for each:
     llama.cpp X     mixes of llama.cpp's quantizer with the importance matrix of the calibration text: the --rivals largest that are no larger
+    AutoRound X     the same mixes as AutoRound exports them, of those that were made and are no larger than the size
     target size     `--method llama-quantize`, in the place of llama.cpp's proposed target size, with libggml's quantizers
     plain           our plan with libggml's quantizers, --evaluations plans measured
     obs             our plan of the same run with --ship-codec obs; with --one-candidate, the best plan of the search is the only candidate of both
@@ -13,8 +15,6 @@ A size is the bytes of the mix that names it, or a budget. Lanes for each:
 The best rival is the one of the least divergence among the mixes and `target size`. Divergence from the original and agreement of the most likely
 token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next token. Differences are
 paired by context. The last lines compare our `obs` files with the best rivals of which they have 0.8 to 0.855 of the bytes, where there are any.
-AutoRound's export is not among the lanes: its AutoScheme over GGUF types had done 23 of SmolLM2's 30 blocks after 15 minutes of two shared cores, and
-its tuning was not tried; `rivals/autoround_scheme.py` asks it for maps of integers.
 Everything is kept in the folder, so an interrupted league goes on where it was.
 """
 
@@ -37,6 +37,7 @@ from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.progress import Silent
 from bitwright.spaces import Budget, parse_budget
 
+AUTOROUND = "AutoRound"  # of names of files
 TARGET_SIZE, PLAIN, OBS = "target size", "plain", "obs"
 RIVAL_METHOD = "llama-quantize"
 SMALLER = (0.8, 0.855)  # of a rival's bytes
@@ -134,7 +135,9 @@ class League:
         """Return every lane of a size, and print it: the best rival, the mix nearest below, and what is ours."""
         n_bytes = size.size_bytes(sum(tensor.n_weights for tensor in self._bench.model.tensors))
         smaller = sorted((-path.stat().st_size, name) for name, path in self._mixes.items() if path.stat().st_size <= n_bytes)
-        files = {f"llama.cpp {name}": self._mixes[name] for _, name in smaller[: self._effort.n_rivals]}
+        of_llama = [name for _, name in smaller if not name.startswith(AUTOROUND)]
+        files = {f"llama.cpp {name}": self._mixes[name] for name in of_llama[: self._effort.n_rivals]}
+        files |= {name: self._mixes[name] for _, name in smaller if name.startswith(AUTOROUND)}
         files |= ours(self._bench.settings, size, self._out, self._effort)
         found = [Entry(lane, path.stat().st_size, self._scored(path)) for lane, path in files.items()]
         if any(entry.size_bytes > n_bytes for entry in found):
@@ -219,6 +222,7 @@ def main() -> None:
     bench = set_up(settings, args.out / "run", device="cpu", progress=Silent())
     if args.ask:
         _ = bench.levels  # collects the importance matrix into the folder of the run
+        np.save(args.out / "tokens.npy", bench.texts.calibration.ids)
         write_gguf(args.out / "original.gguf", Recipe(bench.model.source, {}), bench.model.source.stored)
         return
     mixes = {path.stem: path for path in sorted((args.out / "mixes").glob("*.gguf"))}

@@ -1,0 +1,56 @@
+"""Intel AutoRound's export to GGUF: a file of one of llama.cpp's mixes, with weights rounded by AutoRound on the calibration tokens of the league.
+
+    python benchmarks/rivals/autoround_gguf.py MODEL L/tokens.npy --mix Q4_K_M --iters 0 --keep L/mixes
+
+Writes `AutoRound MIX.gguf`. With `--iters 0` scales are searched with an importance matrix of the tokens and nothing is tuned; `--iters 200` is its
+default, signed gradient descent on the rounding of each block (Cheng et al., 2309.05516).
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import datasets
+import numpy as np
+from auto_round import AutoRound
+from auto_round.calib_dataset import register_dataset
+
+TEXT = "league"
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of transformers")
+    parser.add_argument("tokens", type=Path, help="calibration tokens (n_sequences, length), as league.py --ask writes them")
+    parser.add_argument("--mix", default="Q4_K_M", help="default: %(default)s")
+    parser.add_argument("--iters", type=int, default=0, help="steps of tuning a block (default: %(default)s)")
+    parser.add_argument("--keep", type=Path, required=True, help="folder of the file")
+    args = parser.parse_args()
+    os.environ.update(AR_DISABLE_DATASET_SUBPROCESS="1")
+    tokens, began = np.load(args.tokens, allow_pickle=False), time.process_time()
+    rows = [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in tokens]
+    register_dataset(TEXT)(lambda **_: datasets.Dataset.from_list(rows))
+    rounding = AutoRound(
+        str(args.model),
+        scheme=f"gguf:{args.mix.lower()}",
+        iters=args.iters,
+        dataset=TEXT,
+        nsamples=len(tokens),
+        seqlen=tokens.shape[1],
+        batch_size=1,
+        device_map="cpu",
+        enable_torch_compile=False,
+        low_gpu_mem_usage=False,
+    )
+    with TemporaryDirectory(dir=args.keep) as folder:
+        rounding.quantize_and_save(folder, format=f"gguf:{args.mix.lower()}")
+        (made,) = Path(folder).rglob("*.gguf")
+        made.rename(args.keep / f"AutoRound {args.mix}.gguf")
+    print(f"{args.mix}: {(args.keep / f'AutoRound {args.mix}.gguf').stat().st_size:,} bytes, {time.process_time() - began:.0f} s of the processor")
+
+
+if __name__ == "__main__":
+    main()
