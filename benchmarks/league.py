@@ -54,7 +54,7 @@ class Contexts:
 
     def scores(self, path: Path) -> Scores:
         """Divergence in nats, −log probability of the text's token, and agreement of the most likely token, after each context."""
-        found = distributions(path, self.ids, n_vocabulary=self.original.shape[1])
+        found = distributions(path, self.ids, self.original)
         nats = (np.exp(self.original) * (self.original - found)).sum(axis=1)
         surprise = -found[np.arange(len(found)), self.following]
         agrees = found.argmax(axis=1) == self.original.argmax(axis=1)
@@ -75,9 +75,11 @@ class Entry:
         return np.array(self.scores["nats"])
 
 
-def distributions(path: Path, contexts: list[NDArray[np.int64]], *, n_vocabulary: int) -> NDArray[np.float64]:
-    """Return llama.cpp's log-probabilities `(n_contexts, n_vocabulary)` of the token after each context."""
-    return LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=1).next_tokens(contexts)
+def distributions(path: Path, contexts: list[NDArray[np.int64]], like: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return llama.cpp's log-probabilities `(n_contexts, n_vocabulary)` of the token after each context. Of a large vocabulary it tells those of the
+    most likely tokens; the others share what is left as in `like`.
+    """
+    return LlamaCpp(path, n_vocabulary=like.shape[1], n_threads=1).next_tokens(contexts, like)
 
 
 def contexts_of(bench: LoadedRun, original: Path, n: int) -> Contexts:
@@ -88,7 +90,7 @@ def contexts_of(bench: LoadedRun, original: Path, n: int) -> Contexts:
     ids = [sequences[row, :end] for row, end in places]
     n_vocabulary = int(bench.model.module.config.get_text_config().vocab_size)
     following = np.array([sequences[row, end] for row, end in places], dtype=np.int64)
-    return Contexts(ids, following, distributions(original, ids, n_vocabulary=n_vocabulary))
+    return Contexts(ids, following, distributions(original, ids, np.zeros((len(ids), n_vocabulary))))
 
 
 @dataclass(frozen=True)
