@@ -118,11 +118,9 @@ class LoadedRun:
         own; none of any other. The model must have its original weights where they are made first.
         """
         method = structure_method(self.settings.structure_method)
-        return (
-            {}
-            if method is None or method.scores is None
-            else lasting_matrices(self.store, self.channel_scores_path, partial(_scored, self, method.scores))
-        )
+        if method is None or method.scores is None:
+            return {}
+        return lasting_matrices(self.store, self.channel_scores_path, partial(_scored, self, method.scores))
 
     @cached_property
     def engine(self) -> Engine:
