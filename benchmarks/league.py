@@ -14,7 +14,7 @@ A size is the bytes of the mix that names it, or a budget. Lanes for each:
 
 The best rival is the one of the least divergence among the mixes and `target size`. Divergence from the original and agreement of the most likely
 token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next token. Differences are
-paired by context. The last lines compare our `obs` files with the best rivals of which they have 0.8 to 0.855 of the bytes, where there are any.
+paired by context. The last lines compare our `obs` files with the best rivals of which they have 0.8 to 0.855 of the bytes, all mixes included.
 Everything is kept in the folder, so an interrupted league goes on where it was.
 """
 
@@ -133,13 +133,19 @@ class League:
     def _contexts(self) -> Contexts:
         return contexts_of(self._bench, self._out / "original.gguf", self._effort.n_contexts)
 
+    def larger(self, entry: Entry, found: Iterable[Entry]) -> list[Entry]:
+        """Return the rivals of which an entry has 0.8 to 0.855 of the bytes: those `found` at any size, and all mixes."""
+        mixes = {self._lane(name): path for name, path in self._mixes.items() if smaller(entry.size_bytes, path.stat().st_size)}
+        known = [rival for rival in found if rival.lane == TARGET_SIZE and smaller(entry.size_bytes, rival.size_bytes)]
+        return known + [Entry(lane, path.stat().st_size, self._scored(path)) for lane, path in mixes.items()]
+
     def entries(self, size: Budget) -> list[Entry]:
         """Return every lane of a size, and print it: the best rival, the mix nearest below, and what is ours."""
         n_bytes = size.size_bytes(sum(tensor.n_weights for tensor in self._bench.model.tensors))
-        smaller = sorted((-path.stat().st_size, name) for name, path in self._mixes.items() if path.stat().st_size <= n_bytes)
-        of_llama = [name for _, name in smaller if not name.startswith(AUTOROUND)]
-        files = {f"llama.cpp {name}": self._mixes[name] for name in of_llama[: self._effort.n_rivals]}
-        files |= {name: self._mixes[name] for _, name in smaller if name.startswith(AUTOROUND)}
+        fitting = sorted((-path.stat().st_size, name) for name, path in self._mixes.items() if path.stat().st_size <= n_bytes)
+        of_llama = [name for _, name in fitting if not name.startswith(AUTOROUND)][: self._effort.n_rivals]
+        of_autoround = [name for _, name in fitting if name.startswith(AUTOROUND)]
+        files = {self._lane(name): self._mixes[name] for name in of_llama + of_autoround}
         files |= ours(self._bench.settings, size, self._out, self._effort)
         found = [Entry(lane, path.stat().st_size, self._scored(path)) for lane, path in files.items()]
         if any(entry.size_bytes > n_bytes for entry in found):
@@ -149,6 +155,10 @@ class League:
             if entry in (best, found[0]) or not entry.lane.startswith("llama.cpp"):
                 print(row(n_bytes, entry, best.nats), flush=True)
         return found
+
+    @staticmethod
+    def _lane(name: str) -> str:
+        return name if name.startswith(AUTOROUND) else f"llama.cpp {name}"
 
     def _scored(self, path: Path) -> Scores:
         key = f"{path.name}, {self._effort.n_contexts} contexts"
@@ -163,15 +173,19 @@ def best_rival(entries: Iterable[Entry]) -> Entry:
     return min((entry for entry in entries if entry.lane not in (PLAIN, OBS)), key=lambda entry: float(entry.nats.mean()))
 
 
-def summed_up(by_size: list[list[Entry]]) -> None:
+def smaller(n_bytes: int, of: int) -> bool:
+    """Return whether a file of `n_bytes` is to be compared with a larger one `of` so many."""
+    return SMALLER[0] <= n_bytes / of <= SMALLER[1]
+
+
+def summed_up(league: League, by_size: list[list[Entry]]) -> None:
     """Print the geometric means of our lanes over the best rival, and our files against rivals that are larger."""
     for lane in (PLAIN, OBS):
         ratios = [float(entry.nats.mean() / best_rival(found).nats.mean()) for found in by_size for entry in found if entry.lane == lane]
         print(f"{lane}: geometric mean {np.exp(np.mean(np.log(ratios))):.3f} of the best rival's over {len(ratios)} sizes, worst {max(ratios):.3f}")
-    rivals = [entry for found in by_size for entry in found if entry.lane not in (PLAIN, OBS)]
-    for entry in (entry for found in by_size for entry in found if entry.lane == OBS):
-        larger = [rival for rival in rivals if SMALLER[0] <= entry.size_bytes / rival.size_bytes <= SMALLER[1]]
-        if larger:
+    every = [entry for found in by_size for entry in found]
+    for entry in (entry for entry in every if entry.lane == OBS):
+        if larger := league.larger(entry, every):
             best = best_rival(larger)
             above = entry.nats - best.nats
             print(
@@ -232,7 +246,7 @@ def main() -> None:
     sizes = [parse_budget(f"{mixes[name].stat().st_size}B" if name in mixes else name) for name in named]
     one = League(bench, args.out, mixes, Effort(args.evaluations, args.one_candidate, args.rivals, args.contexts))
     print("| bytes | file | bytes of it | nats per token | above the best rival | perplexity | top-1 |\n|---|---|---|---|---|---|---|")
-    summed_up([one.entries(size) for size in sizes])
+    summed_up(one, [one.entries(size) for size in sizes])
 
 
 if __name__ == "__main__":
