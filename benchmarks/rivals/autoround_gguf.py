@@ -40,9 +40,12 @@ def main() -> None:
     register_dataset(TEXT)(lambda **_: datasets.Dataset.from_list(rows))
     name = args.mix if args.bits is None else f"AutoScheme {args.bits:g}"
     options = tuple(f"gguf:{option.lower()}" for option in args.options.split(","))
+    scheme = f"gguf:{args.mix.lower()}"
+    if args.bits is not None:  # without its length it scores no sequence shorter than its own, and gives every layer the smallest type
+        scheme = AutoScheme(args.bits, options, dataset=TEXT, nsamples=len(tokens), seqlen=tokens.shape[1], batch_size=1, low_gpu_mem_usage=False)
     rounding = AutoRound(
         str(args.model),
-        scheme=f"gguf:{args.mix.lower()}" if args.bits is None else AutoScheme(args.bits, options, nsamples=len(tokens), low_gpu_mem_usage=False),
+        scheme=scheme,
         iters=args.iters,
         dataset=TEXT,
         nsamples=len(tokens),

@@ -175,6 +175,15 @@ class CodecContract:
             assert np.isfinite(back).all(), form.name
             assert (back[(weights == 0).all(axis=1)] == 0).all(), form.name
 
+    def test_a_group_of_zeros_changes_no_other_weights(self) -> None:
+        """Require that other weights come back beside an eighth of a row that is zero, wherever it lies."""
+        for form in self.formats:
+            width = self.columns(form)
+            for start in range(0, width, width // 8):
+                weights = normal(16, width)
+                weights[:, start : start + width // 8] = 0
+                assert relative_error(self.codec, weights, form, importance(1, width)) <= 1.5 * self.worst[form.name], (form.name, start)
+
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_weights_that_are_not_finite_are_refused(self, value: float) -> None:
         """Require a `ModelError` for infinite and undefined weights."""

@@ -117,7 +117,7 @@ def quantize(weights: Floats, form: Format, importance: Floats) -> Bytes:
     """Return the bytes `(n_bytes,)` of `weights` `(n_rows, n_columns)`; `importance` is `(1, n_columns)`, all positive, or `(0, n_columns)`."""
     lib, kind = library(), GGMLQuantizationType[form.name]
     lib.ggml_quantize_init(kind)
-    weights = np.ascontiguousarray(weights)
+    weights = np.ascontiguousarray(_without_zero_groups(weights) if form.name == "IQ3_S" else weights)
     pointer = importance.ctypes.data if len(importance) else None
     n_columns, bytes_per_row = weights.shape[1], form.size_bytes((1, weights.shape[1]))
     packed = np.empty((weights.shape[0], bytes_per_row), dtype=np.uint8)
@@ -127,6 +127,20 @@ def quantize(weights: Floats, form: Format, importance: Floats) -> Bytes:
 
     _on_all_threads(quantize_rows, _row_blocks(weights.shape, _ENCODED_AT_ONCE))
     return packed.reshape(-1)
+
+
+def _without_zero_groups(weights: Floats) -> Floats:
+    """Replace groups of 32 zeros in a block of 256 that has other weights by millionths of its largest, of alternating signs.
+
+    `quantize_row_iq3_s_impl` of libggml passes over a group of zeros without a step in its codes, so that all groups after it get those of the group
+    before. Such weights have no zero as a level either: as here they take ± the smallest one, by their sign.
+    """
+    groups = weights.reshape(len(weights), -1, 8, 32)
+    zero = ~groups.any(axis=3)
+    if not zero.any():
+        return weights
+    tiny = 1e-6 * np.abs(groups).max(axis=(2, 3), keepdims=True) * np.array([1, -1] * 16, dtype=np.float32)
+    return np.where(zero[..., None], tiny, groups).reshape(weights.shape)
 
 
 def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]:
