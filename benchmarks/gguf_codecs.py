@@ -8,6 +8,7 @@ Lanes:
     ggml            libggml's quantizers with the importance matrix, as llama-quantize runs them
     obs             --codec obs: the same blocks with error feedback
     obs as stored   blocks from the first to the last, instead of those of the largest activations first
+    obs alike       all tokens of the calibration text alike, instead of each by what its errors are added to
     obs unshrunk    products of inputs taken at their word: GPTQ's damping alone
     obs sequential  as --ship-codec obs: block after block of the model, each with the inputs that the quantized blocks before it give
 
@@ -21,6 +22,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +32,20 @@ from two_texts import add_texts, two_texts
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import as_stored
-from bitwright.objectives import KullbackLeibler, Reference, Tapped, Tokens, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, Tokens, standard_error
+from bitwright.objectives.text.forward_pass import run_forward
 from bitwright.objectives.text.importance import InputSquares
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
-from bitwright.progress import Silent
+from bitwright.pipeline.settings import DTYPES
+from bitwright.progress import Silent, ignore
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
 
-BASE = "ggml"
+BASE, ALIKE = "ggml", "obs alike"
 Moments = Mapping[str, Floats]
 LANES: dict[str, Callable[[Moments], Codec]] = {
     BASE: lambda _: GgmlCodec(),
     "obs": GgmlErrorFeedback,
+    ALIKE: GgmlErrorFeedback,
     "obs as stored": lambda moments: GgmlErrorFeedback(moments, order=as_stored),
     "obs unshrunk": lambda moments: GgmlErrorFeedback(moments, shrinkage=0.0),
     "obs sequential": GgmlErrorFeedback,
@@ -49,12 +54,11 @@ LANES: dict[str, Callable[[Moments], Codec]] = {
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A model, its calibration text, importance and moments, and the reference on held-out text."""
+    """A model, its calibration text and importance, and the reference on held-out text."""
 
     model: Model
     calibration: Tokens
     importance: Mapping[str, Floats]
-    moments: Moments
     reference: Reference
     names: tuple[str, ...]
     out: Path
@@ -72,12 +76,20 @@ class Bench:
             with sequential_gptq(self.model, formats, self.calibration, levels=levels, progress=Silent()):
                 pass
         else:
-            packed = levels(self.moments)
+            packed = levels(self._alike if lane == ALIKE else self._moments)
             for tensor in self.model.tensors:
                 if tensor.name in formats:
                     packed.packed(tensor, form)
         with applied(self.model, planned_weights(self.model, levels({}), formats=formats)):
             return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0]
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return moments_of(self.model, self.names, self.calibration)
+
+    @cached_property
+    def _alike(self) -> Moments:
+        return moments_of(self.model, self.names, self.calibration, weigh=False)
 
     def matrices(self, form: BlockFormat) -> list[str]:
         """Return which of the named matrices `form` fits."""
@@ -118,23 +130,22 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=48, help="for calibration (default: %(default)s)")
     parser.add_argument("--held-out-sequences", type=int, default=16, help="to measure on (default: %(default)s)")
     parser.add_argument("--blocks", default="", help="whose matrices are quantized, separated by commas (default: all)")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of the model's arithmetic (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures, and of packed weights while it runs")
     args = parser.parse_args()
-    model = load(args.model)
+    model = load(args.model, dtype=DTYPES[args.dtype])
     calibration, held_out = two_texts(model, args, n_calibration=args.sequences, n_held_out=args.held_out_sequences)
     args.out.mkdir(parents=True, exist_ok=True)
     named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
     blocks = [form for form in named if isinstance(form, BlockFormat) and form.block > 1]
     names = in_layers(model, args.blocks, blocks)
     squares = InputSquares(model)
-    with Tapped(model, squares):
-        moments = moments_of(model, names, calibration)
-    importance = {name: mean for name, mean in squares.means().items() if name in moments}
+    run_forward(model, calibration, ignore, tap=squares)
+    importance = {name: mean for name, mean in squares.means().items() if name in names}
     bench = Bench(
         model,
         calibration,
         importance,
-        moments,
         Reference(model, held_out, scratch=args.out, progress=Silent()),
         names,
         args.out,
@@ -147,7 +158,7 @@ def main() -> None:
     for form in filter(bench.matrices, blocks):
         base: NDArray[np.float64] | None = None
         for lane in args.lanes.split(","):
-            key = f"{form.name} {lane} {args.blocks} {args.sequences} {args.held_out_sequences}"
+            key = f"{form.name} {lane} {args.blocks} {args.sequences} {args.held_out_sequences} {args.dtype}"
             if key not in done:
                 done[key] = bench.by_sequence(form, lane).tolist()
                 with record.open("a", encoding="utf-8") as file:

@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run goes on there")
     parser.add_argument("--target", default="llama.cpp", help="(default: %(default)s)")
     parser.add_argument("--formats", default="", help="the menu (default: all of the target's)")
+    parser.add_argument("--codec", default="", help="that all of it is measured with (default: the target's)")
     parser.add_argument("--budgets", default="2.5bpw,3bpw", help="(default: %(default)s)")
     parser.add_argument("--methods", default="auto,relaxed", help="(default: %(default)s)")
     parser.add_argument("--forward-tokens", type=int, default=1_000_000, help="of each search (default: %(default)s)")
@@ -96,7 +97,8 @@ def main() -> None:
 
     formats = tuple(name for name in args.formats.split(",") if name)
     texts = {"calibration": args.calibration, "held_out": args.held_out, "n_calibration": args.sequences}
-    bench = set_up(Settings(args.model, target=args.target, formats=formats, seed=args.seed, **texts), args.out, device="cpu", progress=Silent())
+    settings = Settings(args.model, target=args.target, formats=formats, codec=args.codec, seed=args.seed, **texts)
+    bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
     for text in args.budgets.split(","):
         size_bytes = budget_bytes(parse_budget(text), n_weights=run.space.n_weights, original_bytes=run.original_bytes)

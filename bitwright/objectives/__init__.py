@@ -12,6 +12,7 @@ from bitwright.objectives.next_tokens import next_token_log_probabilities
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.reference import PendingReference, Reference, batches_of
 from bitwright.objectives.store import Store, readable_store
+from bitwright.objectives.text.decoder_blocks import decoder_blocks
 from bitwright.objectives.text.documents import dataset_documents, read_documents, require_datasets, require_readable
 from bitwright.objectives.text.given import documents_of, given_texts, is_local
 from bitwright.objectives.text.importance import collect_importance
@@ -73,6 +74,7 @@ __all__ = [
     "collect_importance",
     "collect_moments",
     "dataset_documents",
+    "decoder_blocks",
     "documents_of",
     "draw",
     "embedding_rows",

@@ -10,7 +10,7 @@ from bitwright.predictors.sensitivity.activations.micro_experts import channel_e
 from bitwright.predictors.sensitivity.activations.reap import expert_saliencies
 from bitwright.predictors.sensitivity.activations.relative_contributions import relative_contributions
 from bitwright.predictors.sensitivity.activations.similarity import block_cosines, part_influences, span_distances
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
+from bitwright.predictors.sensitivity.block_hooks import Call, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.channel_scoring import ChannelScoring
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
@@ -56,7 +56,6 @@ __all__ = [
     "channel_energies",
     "completed",
     "cross_validate",
-    "decoder_blocks",
     "drop_losses",
     "expected_squares",
     "expert_saliencies",

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Floats, Model, matrix_shape
-from bitwright.objectives import Tokens, collect_moments
+from bitwright.objectives import Tokens, collect_moments, decoder_blocks
 from bitwright.pipeline.finishing.block_stream import SEQUENCES_AT_ONCE, Stream, input_stream
-from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
 from bitwright.spaces import Format, Tensor, discover
 

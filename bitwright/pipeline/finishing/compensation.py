@@ -20,9 +20,8 @@ from torch import Tensor as Torch
 from torch.nn import Module
 
 from bitwright.compress import Floats, Model, NarrowedWeights, Weights, applied, last_matrices, narrowed_weights, whole_structure
-from bitwright.objectives import Tap, Tapped, Tokens, Use
+from bitwright.objectives import Tap, Tapped, Tokens, Use, decoder_blocks
 from bitwright.pipeline.finishing.block_stream import Stream, input_stream
-from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
 from bitwright.spaces import Structure, Tensor, expert_of
 

@@ -26,9 +26,8 @@ from torch.nn import Module
 
 from bitwright.compress import FLOAT_TYPES, DroppedWeights, Floats, Model, Weights, applied, rerouted, router_tensors
 from bitwright.errors import ModelError, UserError
-from bitwright.objectives import RouterCall, Tokens, hook_routers
+from bitwright.objectives import RouterCall, Tokens, decoder_blocks, hook_routers
 from bitwright.pipeline.finishing.block_stream import Stream, input_stream
-from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
 from bitwright.spaces import CalibratedRouters, expert_of
 from bitwright.written_files import digest

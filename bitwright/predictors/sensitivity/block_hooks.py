@@ -1,14 +1,12 @@
 """Forward passes over a subject's text, and hooks on the inputs and outputs of its decoder blocks.
 
-A block is found as the innermost module that holds all matrices of one layer, so no module name is needed. The hook is torch's global one on every
-module of the process, so nothing is written onto the model; it is removed when the `with` block ends. The `hidden_states` of transformers would not
-do: the last of them comes after the final norm.
+The hook is torch's global one on every module of the process, so nothing is written onto the model; it is removed when the `with` block ends. The
+`hidden_states` of transformers would not do: the last of them comes after the final norm.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,9 @@ from torch.nn import Module
 from torch.nn.modules.module import register_module_forward_hook
 
 from bitwright.compress import Model
-from bitwright.objectives import Tokens
+from bitwright.objectives import Tokens, decoder_blocks
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.progress import Progress
-from bitwright.spaces import discover
 
 SEQUENCES_AT_ONCE = 8
 BOUND_BYTES = 2 << 30  # of the sums collected in one pass
@@ -65,15 +62,6 @@ def run_text(model: Model, tokens: Tokens, title: str, *, progress: Progress) ->
         pass
 
 
-def decoder_blocks(model: Model) -> list[Module]:
-    """Return the decoder blocks in order: for each layer, the innermost module that holds all of its matrices."""
-    paths: dict[int, list[list[str]]] = {}
-    for unit in discover(model.tensors):
-        if unit.layer >= 0:
-            paths.setdefault(unit.layer, []).extend(piece.parameter.split(".") for tensor in unit.tensors for piece in model.pieces[tensor.name])
-    return [model.module.get_submodule(_common(paths[layer])) for layer in sorted(paths)]
-
-
 @contextmanager
 def hook_blocks(model: Model, callback: Callable[[Call], None]) -> Iterator[None]:
     """Call `callback` with every call of a decoder block inside the `with` block."""
@@ -100,8 +88,3 @@ def portions(sizes_bytes: Sequence[int]) -> Iterator[list[int]]:
         portion.append(i)
     if portion:
         yield portion
-
-
-def _common(paths: list[list[str]]) -> str:
-    """Return the longest common prefix of `paths`, dotted."""
-    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False)))

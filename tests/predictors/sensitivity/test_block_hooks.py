@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.compress import Model, load
-from bitwright.predictors import Call, decoder_blocks, hook_blocks
+from bitwright.objectives import decoder_blocks
+from bitwright.predictors import Call, hook_blocks
 from bitwright.predictors.sensitivity.block_hooks import BOUND_BYTES, forward, portions, run_subject
 from tests.compress.tiny_models import FAMILIES
 from tests.measuring import levels_of, random_tokens, space_of

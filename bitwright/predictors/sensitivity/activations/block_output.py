@@ -24,9 +24,10 @@ from torch import Tensor as Torch
 from torch.nn import Module
 
 from bitwright.compress import applied, planned_weights
+from bitwright.objectives import decoder_blocks
 from bitwright.predictors.sensitivity.activations.input_moments import OutputErrors
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks, run_subject
+from bitwright.predictors.sensitivity.block_hooks import Call, hook_blocks, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 

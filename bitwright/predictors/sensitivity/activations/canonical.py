@@ -15,8 +15,9 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
+from bitwright.objectives import decoder_blocks
 from bitwright.predictors.sensitivity.activations.covariance import Covariance, correlation, size_bytes
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks, portions, run_subject
+from bitwright.predictors.sensitivity.block_hooks import Call, hook_blocks, portions, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
 from bitwright.predictors.sensitivity.subject import Subject

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.objectives import Tap, Tapped, Use
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
+from bitwright.objectives import Tap, Tapped, Use, decoder_blocks
+from bitwright.predictors.sensitivity.block_hooks import Call, hook_blocks
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.losses import Batch, TextLabels
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores

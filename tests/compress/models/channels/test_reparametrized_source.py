@@ -108,7 +108,7 @@ def test_moments_and_importance_are_those_of_the_moved_model(original: Model) ->
 
 
 def moments(model: Model, names: list[str]) -> dict[str, Floats]:
-    with torch.no_grad(), collect_moments(model, names) as found:
+    with torch.no_grad(), collect_moments(model, names, weigh=False) as found:
         model.module(torch.from_numpy(_CONTEXTS[-1][None]))
     return found
 
