@@ -136,7 +136,7 @@ def _without_zero_groups(weights: Floats) -> Floats:
     before. Such weights have no zero as a level either: as here they take ± the smallest one, by their sign.
     """
     groups = weights.reshape(len(weights), -1, 8, 32)
-    zero = ~groups.any(axis=3)
+    zero = np.asarray(~groups.any(axis=3))
     if not zero.any():
         return weights
     tiny = 1e-6 * np.abs(groups).max(axis=(2, 3), keepdims=True) * np.array([1, -1] * 16, dtype=np.float32)
