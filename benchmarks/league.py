@@ -41,6 +41,7 @@ AUTOROUND = "AutoRound"  # of names of files
 TARGET_SIZE, PLAIN, OBS = "target size", "plain", "obs"
 RIVAL_METHOD = "llama-quantize"
 SMALLER = (0.8, 0.855)  # of a rival's bytes
+BETWEEN, GOLDEN = "<|endoftext|>", 0.618034  # multiples of the golden ratio repeat no part of the spacing of sequences
 Scores = dict[str, list[float]]
 
 
@@ -119,6 +120,21 @@ def ours(settings: Settings, size: Budget, out: Path, effort: Effort) -> dict[st
     elif not files[OBS].exists():
         build(plan(open_run(out / "run"), size, ship_codec="obs", progress=Silent())[0], files[OBS])
     return files
+
+
+def rotated(text: Path, seed: int, out: Path) -> Path:
+    """Return the calibration text of a seed: the text itself for 0, else a file in `out` that begins at another document, or line where there is but
+    one, so that the sequences spread over it are others.
+    """
+    if not seed:
+        return text
+    whole = text.read_text(encoding="utf-8")
+    between = BETWEEN if BETWEEN in whole else "\n"
+    parts = whole.split(between)
+    first = int(len(parts) * (seed * GOLDEN % 1))
+    found = out / "calibration.txt"
+    found.write_text(between.join(parts[first:] + parts[:first]), encoding="utf-8")
+    return found
 
 
 class League:
@@ -209,7 +225,7 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
-    parser.add_argument("--calibration", required=True, help="text to calibrate on")
+    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
     parser.add_argument("--held-out", required=True, help="text to measure on")
     parser.add_argument("--out", type=Path, required=True, help="folder of runs, files and figures")
     parser.add_argument("--ask", action="store_true", help="write what the quantizer of llama.cpp is given, and stop")
@@ -223,18 +239,18 @@ def main() -> None:
     parser.add_argument("--formats", default="", help="of our plans, separated by commas (default: all)")
     parser.add_argument("--sequences", type=int, default=64, help="for calibration (default: %(default)s)")
     parser.add_argument("--dtype", default="", help="of the model's arithmetic in the search (default: float32)")
-    parser.add_argument("--seed", type=int, default=0, help="of the calibration text (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the search, and where the calibration text begins (default: %(default)s)")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     settings = Settings(
         args.model,
         formats=tuple(name for name in args.formats.split(",") if name),
-        calibration=args.calibration,
+        calibration=str(rotated(args.calibration, args.seed, args.out)),
         held_out=args.held_out,
         n_calibration=args.sequences,
         seed=args.seed,
         dtype=args.dtype,
     )
-    args.out.mkdir(parents=True, exist_ok=True)
     bench = set_up(settings, args.out / "run", device="cpu", progress=Silent())
     if args.ask:
         _ = bench.levels  # collects the importance matrix into the folder of the run
