@@ -194,6 +194,7 @@ def opened(args: argparse.Namespace, seed: int) -> tuple[LoadedRun, Run]:
         n_held_out=args.held_out_sequences,
         sequence_length=args.length,
         sensitivity=args.sensitivity,
+        codec=args.codec,
         seed=seed,
         skip=args.skip,
     )
@@ -261,6 +262,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--skip", type=numbers(str), default=("token_embd*",), help="tensors to leave unquantized (default: token_embd*)")
     parser.add_argument("--sensitivity", default="gradient", help="what prices the table (default: %(default)s)")
+    parser.add_argument("--codec", default="", help="of all lanes (default: round to nearest)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where torch works (default: %(default)s)")
     args = parser.parse_args()
