@@ -4,7 +4,7 @@ An error matters in proportion to what it is added to: norms divide the residual
 and a few others is a hundred times that of the rest ("massive activations", Sun et al., COLM 2024), so that squared errors of all tokens alike are
 those of these few. The weight of a token is one over the root mean square
 
-    of the residual stream and the output together      where the output is added to it: `attn_output`, `ffn_down`
+    of the residual stream and the output together     where the output is added to it: `attn_output`, `ffn_down`
     of the output                                       of other matrices in the blocks
 
 Routers, the output head and the down matrices of routed experts, which see some tokens and not which ones, take all tokens alike.
@@ -36,6 +36,7 @@ def token_weights(model: Model, *, weigh: bool = True) -> Iterator[TokenWeights]
     entering = dict[str, Torch]()
 
     def enter(module: Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001
+        entering.clear()  # none of another block or batch, should this one be called by keywords
         if given:
             entering["squares"] = _squares(given[0])
 
